@@ -140,6 +140,15 @@ impl Catalog {
         declarations.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
     }
 
+    /// Whether the jobs with such a label are found by an index: if the task declares it, or without a task any task.
+    pub(crate) fn indexes(&self, task: Option<&TaskName>, label: &str) -> bool {
+        let declarations = self.declarations.read();
+        let mut tasks = declarations.tasks.iter().flatten();
+        tasks.any(|(name, declared)| {
+            task.is_none_or(|task| task == name) && declared.task.indexes.contains(label)
+        })
+    }
+
     /// Returns the declarations of the last read, sorted by name, and a number that increases when they change.
     pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<DeclaredTask>>) {
         let declarations = self.declarations.read();

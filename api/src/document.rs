@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 pub(crate) use self::attempt::AttemptDocument;
 pub(crate) use self::error_group::ErrorGroupDocument;
 pub(crate) use self::history::HistoryDocument;
-pub(crate) use self::job::{JobDocument, JobPage};
+pub(crate) use self::job::{JobDocument, JobPage, SearchDocument};
 pub(crate) use self::log::{LogDocument, LogPage};
 pub(crate) use self::node::NodeDocument;
 pub(crate) use self::queue::{PurgeReport, QueueCounts, QueueDocument};

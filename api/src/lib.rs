@@ -41,6 +41,7 @@ mod query;
 mod rate;
 mod reloaded;
 mod routes;
+mod search;
 mod server;
 mod service;
 mod state;

@@ -10,15 +10,27 @@ use actix_web::http::Method;
 use crate::body::unused;
 use crate::problem::Problem;
 use crate::query;
+use crate::search;
 
 /// The query parameters of each route that has any.
 const KNOWN: [(&str, &[&str]); 14] = [
     ("GET /actions", &["limit", "cursor"]),
-    ("GET /errors", &["queue", "task", "limit", "cursor"]),
+    ("GET /errors", &["queue", "task", "with_failed_jobs", "limit", "cursor"]),
     ("GET /history", &["step", "from", "to", "queue", "task"]),
     (
         "GET /jobs",
-        &["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"],
+        &[
+            "status",
+            "task",
+            "queue",
+            "error",
+            "created_after",
+            "created_before",
+            search::LABEL,
+            search::SEARCH,
+            "limit",
+            "cursor",
+        ],
     ),
     ("GET /jobs/{id}", &["wait"]),
     ("GET /jobs/{id}/events", &["ticket"]),
@@ -38,6 +50,8 @@ const KNOWN: [(&str, &[&str]); 14] = [
             "error",
             "created_after",
             "created_before",
+            search::LABEL,
+            search::SEARCH,
             "dry_run",
             "limit",
             "cursor",
@@ -104,14 +118,18 @@ impl Accepts {
         }
         let pairs = query::pairs(query)?;
         let names = || pairs.iter().map(|(name, _)| name.as_str());
+        let is_known = |name: &str| {
+            let is_label = search::label(name).is_some() && self.known.contains(&search::LABEL);
+            is_label || self.known.contains(&name)
+        };
         let passes = |name: &str| {
             let marks = self.unknown == Unknown::RefusedButMarkers && name.starts_with(MARKERS);
-            marks || self.known.contains(&name)
+            marks || is_known(name)
         };
         if let Some(name) = names().find(|&name| !passes(name)) {
             return Err(query::unknown(name, self.known.iter().copied()));
         }
-        match query::repeated(names().filter(|name| self.known.contains(name))) {
+        match query::repeated(names().filter(|name| is_known(name))) {
             Some(name) => Err(query::invalid(name, "is given twice")),
             None => Ok(()),
         }
@@ -169,6 +187,11 @@ mod tests {
         );
         assert!(redrive("utm_source=mail").contains("utm_source"), "a verb takes no markers");
         assert_eq!(redrive("limit=5&limit=6"), "invalid-parameter: limit: is given twice");
+        let list = |query| refusal(&Method::GET, "/jobs", Unknown::RefusedButMarkers, query);
+        assert_eq!(list("metadata.customer=acme&metadata.a=b"), "");
+        assert!(list("metadata.a=b&metadata.a=c").contains("given twice"));
+        assert!(list("metadata=a").contains("did you mean metadata.{name}?"));
+        assert!(redrive("metadata.a=b").contains("no such query parameter"));
         let job = |query| refusal(&Method::HEAD, "/jobs/{id}", Unknown::RefusedButMarkers, query);
         assert_eq!(job("wait=5&utm_source=mail&utm_source=x"), "");
         assert!(job("wiat=5").contains("did you mean wait?"));

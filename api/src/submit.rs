@@ -14,7 +14,7 @@ mod webhook;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
+use crunch_common::broker::{Enqueued, Error, Idempotency, IndexId, JobRecord, Lookup, NewJob};
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
@@ -71,6 +71,7 @@ impl Submission {
         let job = NewJob::of(task, id, self.payload);
         Ok(NewJob {
             queue,
+            indexes: IndexId::of_labels(&task.indexes, &given.metadata),
             priority: given.priority.unwrap_or(task.priority),
             start: given.start.unwrap_or(job.start),
             options: JobOptions {

@@ -89,6 +89,13 @@ pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// Reads a label and its value.
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// That of `2026-11-30`; what is longer has a time.
 const DATE_LENGTH: usize = 10;
 

@@ -31,6 +31,7 @@ mod flow;
 mod functions;
 mod heartbeat;
 mod history;
+mod index;
 mod keys;
 mod lease;
 mod list;
@@ -89,6 +90,7 @@ pub use history::{
     AttemptCounts, AttemptSeries, CountsByQueue, Durations, Ended, History, HistoryQuery,
     NumberedCounts, QueueSeries,
 };
+pub use index::{IndexId, InvalidIndexId};
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};

@@ -1,5 +1,7 @@
 //! A task: a named kind of work that workers can run, and what they declare about it.
 
+mod indexes;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use crate::name::WEBHOOKS;
 use crate::queue::QueueName;
 use crate::schema::Schema;
 use crate::time::as_ms;
+
+pub use indexes::{Indexes, InvalidIndexes};
 
 crate::name::checked_name! {
     /// Name of a task: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
@@ -74,6 +78,9 @@ pub struct TaskDescriptor {
     /// Schema of JSON results; the worker fails jobs whose result does not match. Default: every result is accepted.
     #[serde(default)]
     pub result_schema: Option<Schema>,
+    /// Labels of its jobs by which they can be found. Default: none.
+    #[serde(default, skip_serializing_if = "Indexes::is_empty")]
+    pub indexes: Indexes,
 }
 
 impl TaskDescriptor {
@@ -102,6 +109,7 @@ impl TaskDescriptor {
             max_result: None,
             payload_schema: None,
             result_schema: None,
+            indexes: Indexes::default(),
         }
     }
 }

@@ -53,6 +53,12 @@ def before_call(context, case, kwargs):
     for bound in ("created_after", "created_before"):
         if TIME.match(str(options.get(bound, ""))):
             options[bound] = "2000" + options[bound][4:]
+    # How to search is only for lists with a label; and an index has no long values.
+    label = options.get("metadata.{name}")
+    if isinstance(label, str):
+        options["metadata.{name}"] = label.encode()[:64].decode(errors="ignore")
+    else:
+        options.pop("search", None)
     # A client must not reuse a key for a different request: that is rejected.
     key = (case.headers or {}).get("Idempotency-Key")
     if key and (valid := re.fullmatch(r'"([!-~]{1,255})"|([!#-~](?:[!-~]{0,253}[!#-~])?)', key)):

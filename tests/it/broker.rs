@@ -3,6 +3,7 @@
 pub(crate) mod driver;
 mod dump;
 mod fast_path;
+mod indexes;
 mod model;
 mod moves;
 pub(crate) mod mutants;

@@ -24,6 +24,7 @@ mod rates;
 mod reads;
 mod routes;
 mod schemas;
+mod search;
 mod shutdown;
 mod slow;
 mod submit;

@@ -7,7 +7,7 @@ use crunch_common::backoff::Backoff;
 use crunch_common::job::{ContentType, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
-use crunch_common::task::{TaskDescriptor, TaskName};
+use crunch_common::task::{Indexes, TaskDescriptor, TaskName};
 use crunch_common::time::whole_ms;
 
 /// The values of one declaration.
@@ -26,6 +26,7 @@ pub(crate) struct TaskValues {
     pub(crate) max_result: Option<u64>,
     pub(crate) payload_schema: Option<Schema>,
     pub(crate) result_schema: Option<Schema>,
+    pub(crate) indexes: Option<Indexes>,
 }
 
 impl TaskValues {
@@ -46,6 +47,7 @@ impl TaskValues {
             max_result: self.max_result.or(default.max_result),
             payload_schema: self.payload_schema.or(default.payload_schema),
             result_schema: self.result_schema.or(default.result_schema),
+            indexes: self.indexes.unwrap_or(default.indexes),
             name: default.name,
         }
     }
@@ -66,6 +68,7 @@ impl TaskValues {
             max_result: self.max_result.or(other.max_result),
             payload_schema: self.payload_schema.or(other.payload_schema),
             result_schema: self.result_schema.or(other.result_schema),
+            indexes: self.indexes.or(other.indexes),
         }
     }
 }

@@ -50,7 +50,8 @@ pub(super) async fn confirm(
     }
     let all: Vec<_> = filters.pairs();
     let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let request = routes::Request::read(&format!("{asked}&dry_run=true"))?;
+    let is_indexed = |task: Option<&_>, label: &str| app.catalog.indexes(task, label);
+    let request = routes::Request::read(&format!("{asked}&dry_run=true"), &is_indexed)?;
     let (count, more) = match exact(app, viewer, request.list()).await? {
         Some(count) => (count, false),
         None => {
@@ -76,7 +77,8 @@ pub(super) async fn confirm(
 
 /// Returns the number of jobs where Redis has it, without reading them; `None` if they must be counted.
 async fn exact(app: &App, viewer: &Viewer, list: &ListQuery) -> Result<Option<u64>, Problem> {
-    if list.task.is_some() || list.created_after.is_some() || list.created_before.is_some() {
+    let is_narrower = list.created_after.is_some() || list.created_before.is_some();
+    if is_narrower || list.task.is_some() || !list.metadata.is_empty() {
         return Ok(None);
     }
     match (&list.error, &list.queue) {
@@ -133,7 +135,8 @@ pub(super) async fn act(
     let is_filter = |(name, _): &(&str, &str)| !NO_FILTERS.contains(name);
     let fields: Vec<_> = posted.fields().filter(is_filter).collect();
     let asked = query::encoded(fields.iter().copied().chain([("limit", MAX_JOBS)]));
-    let request = routes::Request::read(&asked)?;
+    let is_indexed = |task: Option<&_>, label: &str| call.app.catalog.indexes(task, label);
+    let request = routes::Request::read(&asked, &is_indexed)?;
     let action = request.action();
     let report = routes::run(&call.app, &viewer.caller, request).await?;
     let others = fields.iter().filter(|(name, _)| *name != "cursor");

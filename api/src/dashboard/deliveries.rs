@@ -55,7 +55,7 @@ pub(super) async fn list(
         queue: Some(TaskName::webhooks().default_queue()),
         among: viewer.caller.queues().cloned(),
         limit: LIMIT,
-        ..read_list(filters.pairs())?
+        ..read_list(filters.pairs(), &|_, _| false)?
     };
     let page = app.broker.list(&list).await?;
     let next = |cursor: Cursor| filters.and([("cursor", cursor_text(&cursor).as_str())]);

@@ -13,7 +13,7 @@ use crate::routes::job_access::known_queue;
 use crate::state::App;
 
 const LIMIT: usize = 50;
-const PARAMETERS: [&str; 3] = ["queue", "task", "cursor"];
+const PARAMETERS: [&str; 4] = ["queue", "task", "with_failed_jobs", "cursor"];
 
 #[derive(Template)]
 #[template(path = "dashboard/errors.html")]
@@ -45,6 +45,7 @@ fn wanted(filters: &Filters, viewer: &Viewer) -> Result<ErrorGroupQuery, Problem
         among: viewer.caller.queues().cloned(),
         queue: filters.parsed("queue", "a queue name")?,
         task: filters.parsed("task", "a task name")?,
+        with_failed_jobs: filters.parsed("with_failed_jobs", "true or false")?.unwrap_or(false),
         after: filters.parsed("cursor", "that of a page of this list")?,
         limit: LIMIT,
     })

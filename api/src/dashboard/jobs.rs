@@ -4,19 +4,27 @@ use std::str::FromStr;
 
 use actix_web::web;
 use askama::Template;
-use crunch_common::broker::{BulkAction, JobRecord, ListQuery};
+use crunch_common::broker::{self, BulkAction, JobRecord, ListQuery};
 use crunch_common::job::Status;
 
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::{Rights, Viewer};
+use crate::document::SearchDocument;
 use crate::problem::Problem;
 use crate::query;
 use crate::routes::job_access::known_queue;
 use crate::routes::jobs::{cursor_text, read_list};
+use crate::search;
 use crate::state::App;
 
 const DEFAULT_LIMIT: usize = 50;
+/// The field of the form for a label, as `name=value`.
+const METADATA: &str = "metadata";
+/// How many jobs the pages before looked at.
+const LOOKED_AT: &str = "looked_at";
+/// The parameters that are no filters.
+const POSITION: [&str; 3] = ["cursor", "limit", LOOKED_AT];
 
 #[derive(Template)]
 #[template(path = "dashboard/jobs.html")]
@@ -25,6 +33,8 @@ struct Jobs {
     jobs: Vec<JobRecord>,
     /// The query of the next page.
     next: Option<String>,
+    /// How jobs with labels were searched, by this page and those before it.
+    search: Option<SearchDocument>,
     /// Why the filters are not valid.
     invalid: Option<String>,
     /// What can be done with all jobs that the filters find, and the query of the page that asks.
@@ -39,15 +49,23 @@ struct Jobs {
 pub(super) struct Filters(Vec<(String, String)>);
 
 impl Filters {
-    /// Reads a query; empty fields of the form are no filters.
+    /// Reads a query; empty fields of the form are no filters. Its field for a label has the name and the value.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut pairs = query::pairs(query)?;
+        pairs.iter_mut().filter(|(name, _)| name == METADATA).for_each(|(name, value)| {
+            if let Some((label, of_label)) = value.trim().split_once('=') {
+                (*name, *value) = (format!("{METADATA}.{label}"), of_label.to_owned());
+            }
+        });
         // Otherwise one could be shown and another one used.
         if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
             return Err(query::invalid(name, "is given twice"));
         }
-        pairs.retain(|(_, value)| !value.trim().is_empty());
-        pairs.iter_mut().for_each(|(_, value)| *value = value.trim().to_owned());
+        // Of a label every character counts.
+        let is_label = |name: &str| search::label(name).is_some();
+        pairs.retain(|(name, value)| is_label(name) || !value.trim().is_empty());
+        let others = pairs.iter_mut().filter(|(name, _)| !is_label(name));
+        others.for_each(|(_, value)| *value = value.trim().to_owned());
         Ok(Self(pairs))
     }
 
@@ -76,6 +94,16 @@ impl Filters {
         value.map_or("", |(_, value)| value.as_str())
     }
 
+    /// The labels, as the fields of the form have them; one empty field if there is none.
+    fn labels(&self) -> Vec<String> {
+        let labels = self.0.iter().filter_map(|(name, value)| match search::label(name) {
+            Some(label) => Some(format!("{label}={value}")),
+            None => (name == METADATA).then(|| value.clone()),
+        });
+        let labels: Vec<_> = labels.collect();
+        if labels.is_empty() { vec![String::new()] } else { labels }
+    }
+
     /// The names of the given filters.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
@@ -98,11 +126,27 @@ impl Filters {
     /// The filters without the position, as a query, with further parameters.
     pub(super) fn and<'a>(&'a self, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let all = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        query::encoded(all.filter(|(name, _)| !["cursor", "limit"].contains(name)).chain(more))
+        query::encoded(all.filter(|(name, _)| !POSITION.contains(name)).chain(more))
     }
 
-    fn list(&self, viewer: &Viewer) -> Result<ListQuery, Problem> {
-        let mut list = read_list(self.0.clone())?;
+    /// Describes the search of a page, with the jobs that the pages before it looked at.
+    fn search(&self, list: &ListQuery, page: &broker::Page) -> Option<SearchDocument> {
+        let before = self.get(LOOKED_AT).parse().unwrap_or(0_u64);
+        let search = search::document(list, page)?;
+        Some(SearchDocument { looked_at: before.saturating_add(search.looked_at), ..search })
+    }
+
+    /// The query of the next page.
+    fn following(&self, cursor: &str, search: Option<&SearchDocument>) -> String {
+        let looked_at = search.map(|search| search.looked_at.to_string());
+        let looked_at = looked_at.as_deref().map(|number| (LOOKED_AT, number));
+        self.and([("cursor", cursor)].into_iter().chain(looked_at))
+    }
+
+    fn list(&self, app: &App, viewer: &Viewer) -> Result<ListQuery, Problem> {
+        let mut pairs = self.pairs();
+        pairs.retain(|(name, _)| name != LOOKED_AT);
+        let mut list = read_list(pairs, &|task, label| app.catalog.indexes(task, label))?;
         if self.get("limit").is_empty() {
             list.limit = DEFAULT_LIMIT;
         }
@@ -126,19 +170,23 @@ pub(super) async fn list(
 ) -> Result<Page, Problem> {
     let filters = Filters::read(query)?;
     let (mut jobs, mut next, mut invalid, mut actions) = (Vec::new(), None, None, Vec::new());
-    match filters.list(viewer) {
+    let mut search = None;
+    match filters.list(app, viewer) {
         Ok(list) => {
             let page = app.broker.list(&list).await?;
             if let (Some(queue), true) = (&list.queue, page.items.is_empty()) {
                 known_queue(app, &viewer.caller, queue).await?;
             }
-            next = page.next.map(|cursor| filters.and([("cursor", cursor_text(&cursor).as_str())]));
+            search = filters.search(&list, &page);
+            next =
+                page.next.map(|cursor| filters.following(&cursor_text(&cursor), search.as_ref()));
             (jobs, actions) = (page.items, filters.actions(&list));
         }
         Err(problem) => invalid = Some(problem.detail().to_owned()),
     }
     let tasks = app.catalog.read().await?;
     let tasks = tasks.iter().map(|declared| declared.task.name.to_string()).collect();
-    let template = Jobs { filters, jobs, next, invalid, actions, tasks, rights: viewer.rights() };
+    let template =
+        Jobs { filters, jobs, next, search, invalid, actions, tasks, rights: viewer.rights() };
     Page::new("Jobs", Section::Jobs, &template)
 }

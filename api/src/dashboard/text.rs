@@ -8,6 +8,7 @@ use crunch_common::job::{JobId, Status};
 use crunch_common::time::{Timestamp, whole_ms};
 
 use super::page::TokenField;
+use crate::query;
 
 /// A value, or a reference to one: templates pass references to fields, and references to those.
 pub(super) trait Given<T> {
@@ -46,6 +47,11 @@ impl fmt::Display for Moment {
 }
 
 impl askama::filters::HtmlSafe for Moment {}
+
+/// The query of the list of jobs with a label.
+pub(super) fn label_query(name: &str, value: &str) -> String {
+    query::encoded([(format!("metadata.{name}").as_str(), value)].into_iter())
+}
 
 /// A duration in two units at most: `0.25 s`, `7.5 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
 pub(super) fn span(duration: impl Given<Duration>) -> String {

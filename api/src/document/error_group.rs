@@ -34,12 +34,27 @@ pub(crate) struct ErrorGroupDocument {
     /// How many jobs have failed so for good: `GET /jobs?error={id}` lists them. A job leaves when it runs again, or is
     /// deleted.
     failed_jobs: u64,
+    links: ErrorGroupLinks,
+}
+
+/// Links to an error group and its jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorGroupLinks {
+    #[serde(rename = "self")]
+    this: String,
+    /// The list of its failed jobs.
+    jobs: String,
 }
 
 impl From<ErrorGroup> for ErrorGroupDocument {
     fn from(group: ErrorGroup) -> Self {
+        let id = group.id.to_string();
         Self {
-            id: group.id.to_string(),
+            links: ErrorGroupLinks {
+                this: format!("/errors/{id}"),
+                jobs: format!("/jobs?error={id}"),
+            },
+            id,
             queue: group.queue.map(String::from),
             task: group.task.map(|task| task.to_string()),
             error: group.error,

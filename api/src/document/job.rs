@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::attempt::ErrorDocument;
-use super::words::{OmittedWord, PriorityWord, StatusWord};
+use super::words::{OmittedWord, PriorityWord, SearchWord, StatusWord};
 use crate::{json, links};
 
 /// The state and the result of a job.
@@ -197,4 +197,18 @@ pub(crate) struct JobPage {
     pub(crate) items: Vec<JobDocument>,
     /// Pass it as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
+    /// How jobs with labels were searched; null without `metadata.{name}`.
+    pub(crate) search: Option<SearchDocument>,
+}
+
+/// How jobs with labels were searched for one answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Search)]
+pub(crate) struct SearchDocument {
+    #[schema(value_type = SearchWord)]
+    pub(crate) by: &'static str,
+    /// How many jobs were looked at.
+    pub(crate) looked_at: u64,
+    /// How many jobs the index has, of all statuses, tasks and times. Null without an index, and for a key for some queues.
+    pub(crate) of: Option<u64>,
 }

@@ -41,6 +41,8 @@ pub(crate) struct TaskDocument {
     /// JSON Schema of the result, if declared.
     #[schema(schema_with = any_schema)]
     result_schema: Option<Box<RawValue>>,
+    /// Labels in the metadata of its jobs by which `GET /jobs` finds them without looking at others.
+    indexes: Vec<String>,
     /// How many live workers have it.
     workers: usize,
 }
@@ -75,6 +77,7 @@ impl TaskDocument {
             max_result: task.max_result,
             payload_schema: task.payload_schema.as_ref().and_then(readable),
             result_schema: task.result_schema.as_ref().and_then(readable),
+            indexes: task.indexes.iter().map(str::to_owned).collect(),
             workers: workers.iter().filter(has_it).count(),
         }
     }

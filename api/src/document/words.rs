@@ -32,6 +32,9 @@ macro_rules! words {
     };
 }
 
+/// How jobs with a label are found: by an index, or by a scan.
+pub(crate) const SEARCH_WORDS: [&str; 2] = ["index", "scan"];
+
 fn schema_of(comment: &[&str], words: impl IntoIterator<Item = impl ToString>) -> RefOr<Schema> {
     let lines: Vec<_> = comment.iter().map(|line| line.trim()).collect();
     let words = words.into_iter().map(|word| word.to_string());
@@ -42,6 +45,12 @@ fn schema_of(comment: &[&str], words: impl IntoIterator<Item = impl ToString>) -
 words! {
     /// The state of a job.
     StatusWord as "Status": Status::ALL
+}
+
+words! {
+    /// How jobs with a label are found. `index`: those whose task declared the label as indexed when they were submitted,
+    /// the newest first. `scan`: all jobs are looked at, some of them for each page.
+    SearchWord as "SearchBy": SEARCH_WORDS
 }
 
 words! {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, rt, web};
-use crunch_common::broker::{Acted, BulkAction, Cursor, JobRecord, ListQuery};
+use crunch_common::broker::{Acted, BulkAction, JobRecord, ListQuery, Page};
 use crunch_common::job::Status;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -15,11 +15,12 @@ use super::jobs::{MAX_LIMIT, cursor_text, read_list};
 use super::shared_parameters::JobFilters;
 use crate::action_log::Action;
 use crate::auth::Caller;
-use crate::document::ok;
 use crate::document::words::{ActionWord, StatusWord};
+use crate::document::{SearchDocument, ok};
 use crate::metrics;
 use crate::problem::{INTERNAL, Problem};
 use crate::query;
+use crate::search::{self, IsIndexed};
 use crate::state::App;
 
 /// How many jobs one request changes by default, and at most.
@@ -38,6 +39,8 @@ pub(crate) struct ActionReport {
     pub(crate) changed: u64,
     /// Pass it as `cursor` to go on; null at the end of the list.
     pub(crate) next_cursor: Option<String>,
+    /// How jobs with labels were searched; null without `metadata.{name}`.
+    pub(crate) search: Option<SearchDocument>,
 }
 
 /// Cancels, retries or deletes the jobs that a filter finds.
@@ -55,7 +58,9 @@ pub(crate) struct ActionReport {
         (status = 404, description = "There is no such queue"),
     ))]
 pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
-    Ok(ok(&run(&app, &caller, Request::read(request.query_string())?).await?))
+    let is_indexed = |task: Option<&_>, label: &str| app.catalog.indexes(task, label);
+    let wanted = Request::read(request.query_string(), &is_indexed)?;
+    Ok(ok(&run(&app, &caller, wanted).await?))
 }
 
 /// Does what was requested, as far as the time allows.
@@ -88,11 +93,11 @@ async fn run_to_the_end(
     let Request { action, dry_run, limit, filter, mut list } = request;
     list.among = caller.queues().cloned();
     let ends = Instant::now() + TIME_LIMIT;
-    let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None };
+    let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None, search: None };
     loop {
         list.limit = MAX_LIMIT.min(usize::try_from(limit - report.matched).unwrap_or(usize::MAX));
         let step = act_on_page(app, &list, (!dry_run).then_some(action)).await;
-        let (matched, changed, next) = match step {
+        let (page, changed) = match step {
             Ok(step) => step,
             // The client learns what was done, and tries this page again.
             Err(problem) if report.matched > 0 => {
@@ -107,9 +112,8 @@ async fn run_to_the_end(
                 return Err(problem);
             }
         };
-        report.matched += matched;
-        report.changed += changed;
-        list.cursor = next;
+        report.add(&list, &page, changed);
+        list.cursor = page.next;
         if list.cursor.is_none() || report.matched >= limit || Instant::now() >= ends {
             break;
         }
@@ -129,12 +133,22 @@ async fn run_to_the_end(
     Ok(report)
 }
 
-/// Acts on the jobs of a page. Returns how many there are, how many were changed, and where the next page starts.
+impl ActionReport {
+    fn add(&mut self, list: &ListQuery, page: &Page, changed: u64) {
+        self.matched += page.items.len() as u64;
+        self.changed += changed;
+        let before = self.search.take().map_or(0, |search| search.looked_at);
+        self.search = search::document(list, page)
+            .map(|search| SearchDocument { looked_at: before + search.looked_at, ..search });
+    }
+}
+
+/// Acts on the jobs of a page. Returns the page, and how many jobs were changed.
 async fn act_on_page(
     app: &App,
     list: &ListQuery,
     action: Option<BulkAction>,
-) -> Result<(u64, u64, Option<Cursor>), Problem> {
+) -> Result<(Page, u64), Problem> {
     let page = app.broker.list(list).await?;
     let mut changed = 0;
     if let Some(action) = action {
@@ -143,7 +157,7 @@ async fn act_on_page(
         changed = acted.iter().filter(|acted| **acted != Acted::Left).count() as u64;
         count_canceled(action, &page.items, &acted);
     }
-    Ok((page.items.len() as u64, changed, page.next))
+    Ok((page, changed))
 }
 
 /// Counts the jobs that were canceled before a worker ran them.
@@ -181,7 +195,7 @@ impl Request {
     ///
     /// # Errors
     /// If a parameter is unknown, missing or invalid.
-    pub(crate) fn read(query: &str) -> Result<Self, Problem> {
+    pub(crate) fn read(query: &str, is_indexed: IsIndexed<'_>) -> Result<Self, Problem> {
         let (mut action, mut dry_run, mut limit) = (None::<BulkAction>, false, None);
         let (mut rest, pairs) = (Vec::new(), query::pairs(query)?);
         if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
@@ -209,7 +223,7 @@ impl Request {
         let named = rest.iter().filter(|(name, _)| name != "cursor");
         let filter =
             named.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        let mut list = read_list(rest)?;
+        let mut list = read_list(rest, is_indexed)?;
         let fits = |status: &Status| action.applies_to(*status);
         // Only failed jobs have a kind of error.
         list.status = list.status.or(list.error.as_ref().map(|_| Status::Failed));
@@ -232,12 +246,15 @@ mod tests {
 
     #[test]
     fn an_action_names_itself_and_a_status_to_which_it_applies() {
-        let read = |query| Request::read(query).map(|request| (request.action, request.limit));
+        let read = |query| {
+            Request::read(query, &|_, _| false).map(|request| (request.action, request.limit))
+        };
         let retry = read("action=retry&status=failed&task=t").unwrap();
         assert_eq!(retry, (BulkAction::Retry, 1000));
         let cancel = read("status=queued&action=cancel&limit=7&dry_run=true").unwrap();
         assert_eq!(cancel, (BulkAction::Cancel, 7));
         assert!(read("action=retry&error=other").is_ok());
+        assert!(read("action=retry&status=failed&metadata.a=b&search=scan").is_ok());
         for wrong in [
             "",
             "status=failed",

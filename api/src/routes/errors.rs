@@ -18,6 +18,7 @@ use crate::state::App;
     params(
         ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only failures of jobs of this queue"),
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only failures of jobs of this task"),
+        ("with_failed_jobs" = Option<bool>, Query, description = "`true`: only kinds with jobs that failed so for good, and neither ran again nor were deleted"),
         PageQuery,
     ),
     responses(
@@ -25,7 +26,8 @@ use crate::state::App;
         (status = 404, description = "There is no such queue"),
     ))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
-    let paging = Paging::<ErrorGroupCursor>::filtered(&request, &["queue", "task"])?;
+    let paging =
+        Paging::<ErrorGroupCursor>::filtered(&request, &["queue", "task", "with_failed_jobs"])?;
     let mut wanted = ErrorGroupQuery {
         among: caller.queues().cloned(),
         after: paging.after.clone(),
@@ -36,6 +38,9 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
         let invalid = |accepted| query::invalid(name, format!("expected {accepted}"));
         match name {
             "queue" => wanted.queue = Some(text.parse().map_err(|_| invalid("a queue name"))?),
+            "with_failed_jobs" => {
+                wanted.with_failed_jobs = text.parse().map_err(|_| invalid("true or false"))?;
+            }
             _ => wanted.task = Some(text.parse().map_err(|_| invalid("a task name"))?),
         }
     }

@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::prefer::WaitPreference;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
+use crate::search::{self, IsIndexed};
 use crate::state::App;
 use crate::watching::Until;
 
@@ -180,13 +181,15 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
         (status = 404, description = "There is no such queue"),
     ))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
-    let mut query = read_query(request.query_string())?;
+    let pairs = query::pairs(request.query_string())?;
+    let mut query = read_list(pairs, &|task, label| app.catalog.indexes(task, label))?;
     query.among = caller.queues().cloned();
     let page = app.broker.list(&query).await?;
     if let (Some(queue), true) = (&query.queue, page.items.is_empty()) {
         known_queue(&app, &caller, queue).await?;
     }
-    let next_cursor = page.next.as_ref().map(cursor_text);
+    let (next_cursor, search) =
+        (page.next.as_ref().map(cursor_text), search::document(&query, &page));
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if let Some(cursor) = &next_cursor {
@@ -194,16 +197,16 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
         response.insert_header((header::LINK, format!("</jobs?{next}>; rel=\"next\"")));
     }
     let items = page.items.into_iter().map(JobDocument::listed).collect();
-    Ok(response.json(JobPage { items, next_cursor }))
-}
-
-fn read_query(query: &str) -> Result<ListQuery, Problem> {
-    read_list(query::pairs(query)?)
+    Ok(response.json(JobPage { items, next_cursor, search }))
 }
 
 /// Reads the parameters of a list.
-pub(crate) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
+pub(crate) fn read_list(
+    pairs: Vec<(String, String)>,
+    is_indexed: IsIndexed<'_>,
+) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
+    let mut requested = None;
     for (name, text) in &sorted(pairs) {
         let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
         let time = || text.parse().map_err(|error| query::invalid(name, error));
@@ -218,6 +221,7 @@ pub(crate) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Probl
             }
             "created_after" => list.created_after = Some(time()?),
             "created_before" => list.created_before = Some(time()?),
+            search::SEARCH => requested = Some(text.clone()),
             "limit" => {
                 let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 list.limit = limit.ok_or_else(|| invalid("a whole number from 1 to 100"))?;
@@ -228,9 +232,14 @@ pub(crate) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Probl
                     cursor.ok_or_else(|| invalid("the next_cursor of a page of this list"))?;
                 list.cursor = Some(cursor);
             }
-            _ => return Err(query::unknown(name, PARAMETERS.into_iter())),
+            "metadata" => return Err(invalid("metadata.<name>=<value>")),
+            _ => match search::label(name) {
+                Some(label) => search::add(&mut list.metadata, name, label, text)?,
+                None => return Err(query::unknown(name, PARAMETERS.into_iter())),
+            },
         }
     }
+    list.index = search::index(&list, requested.as_deref(), is_indexed)?;
     Ok(list)
 }
 
@@ -241,8 +250,18 @@ fn sorted(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     pairs
 }
 
-const PARAMETERS: [&str; 8] =
-    ["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"];
+const PARAMETERS: [&str; 10] = [
+    "status",
+    "task",
+    "queue",
+    "error",
+    "created_after",
+    "created_before",
+    search::LABEL,
+    search::SEARCH,
+    "limit",
+    "cursor",
+];
 
 /// Writes a cursor as clients get it.
 pub(crate) fn cursor_text(cursor: &Cursor) -> String {

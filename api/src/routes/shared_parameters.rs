@@ -2,6 +2,8 @@
 
 use utoipa::IntoParams;
 
+use crate::document::words::SearchWord;
+
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -38,6 +40,13 @@ pub(super) struct JobFilters {
     /// RFC 3339, exclusive
     #[param(format = DateTime)]
     created_before: Option<String>,
+    /// Only jobs with this value of the label `{name}` in their metadata; may be given for several labels
+    #[param(rename = "metadata.{name}", max_length = 1024)]
+    metadata: Option<String>,
+    /// How to find jobs with labels. Default: by an index if the task in `task`, or without it any task, declares the
+    /// label as indexed, else by a scan
+    #[param(inline, value_type = Option<SearchWord>)]
+    search: Option<String>,
 }
 
 /// Of a list that is read a page at a time.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::client::Request;
 use crate::completion;
-use crate::format::parse_past;
+use crate::format::{parse_label, parse_past};
 
 /// The filters of `GET /jobs` and `POST /jobs/actions`.
 #[derive(Debug, Clone, Default, Args)]
@@ -31,6 +31,9 @@ pub(super) struct Filter {
     /// Only jobs created before: 1h (ago), or an RFC 3339 time
     #[arg(long, value_name = "TIME", value_parser = parse_past)]
     pub(super) before: Option<Timestamp>,
+    /// Only jobs with this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(super) metadata: Vec<(String, String)>,
 }
 
 const STATUSES: [&str; 7] =
@@ -45,7 +48,8 @@ impl Filter {
 
     pub(super) fn is_empty(&self) -> bool {
         let texts = [&self.status, &self.task, &self.queue, &self.error];
-        texts.iter().all(|text| text.is_none()) && self.since.is_none() && self.before.is_none()
+        let has_times = self.since.is_some() || self.before.is_some();
+        texts.iter().all(|text| text.is_none()) && !has_times && self.metadata.is_empty()
     }
 
     /// The same without jobs that were created at this time or later.
@@ -56,7 +60,9 @@ impl Filter {
 
     /// Adds the filters to a request.
     pub(super) fn apply(&self, request: Request) -> Request {
-        request
+        let labels = self.metadata.iter();
+        labels
+            .fold(request, |request, (key, value)| request.query(&format!("metadata.{key}"), value))
             .query_if("status", self.status.as_ref())
             .query_if("task", self.task.as_ref())
             .query_if("queue", self.queue.as_ref())
@@ -81,7 +87,8 @@ impl fmt::Display for Filter {
         let given = all
             .iter()
             .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name} {value}")));
-        f.write_str(&given.collect::<Vec<_>>().join(" "))
+        let labels = self.metadata.iter().map(|(key, value)| format!("--metadata {key}={value}"));
+        f.write_str(&given.chain(labels).collect::<Vec<_>>().join(" "))
     }
 }
 

@@ -6,6 +6,7 @@
 //! ones are healed.
 
 mod finding;
+mod indexes;
 mod kind;
 mod notes;
 mod scan;

@@ -92,6 +92,8 @@ pub struct ErrorGroupQuery {
     pub queue: Option<QueueName>,
     /// Only those of this task.
     pub task: Option<TaskName>,
+    /// Only those that have failed jobs.
+    pub with_failed_jobs: bool,
     /// Where the previous page ended.
     pub after: Option<ErrorGroupCursor>,
     /// Maximum number of groups.
@@ -284,6 +286,7 @@ impl ErrorGroupQuery {
         is(&self.queue)
             && self.among.as_ref().is_none_or(among)
             && (self.task.is_none() || self.task == group.task)
+            && (!self.with_failed_jobs || group.failed_jobs > 0)
     }
 }
 

@@ -13,14 +13,15 @@ pub(crate) const LAYOUT: u64 = 3;
 
 /// The features of this layout that this version has. A key space lists those that were used; a version that lacks one
 /// of them does not touch it.
-pub(crate) const FEATURES: [&str; 1] = ["webhooks"];
+pub(crate) const FEATURES: [&str; 2] = ["webhooks", "indexes"];
 
 /// Files that several operations use, in the order of their dependencies.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 7] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/register.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/errors.lua"),
+    include_str!("lua/indexes.lua"),
     include_str!("lua/lifecycle.lua"),
     include_str!("lua/promote.lua"),
 ];

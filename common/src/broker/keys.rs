@@ -19,7 +19,7 @@ use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-use super::{ErrorGroupId, SessionDigest, Unit, WorkerId};
+use super::{ErrorGroupId, IndexId, SessionDigest, Unit, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +233,11 @@ impl Keys {
         self.key(format_args!("error:{group}:jobs"))
     }
 
+    /// ZSET of the ids of jobs with a label, all with score 0, so that they are sorted by id.
+    pub(crate) fn index(&self, index: IndexId) -> String {
+        self.key(format_args!("index:{index}"))
+    }
+
     /// LIST, what operators did.
     pub(crate) fn actions(&self) -> String {
         self.key(format_args!("actions"))
@@ -324,6 +329,7 @@ mod tests {
             ("span", "42"),
             ("digest", "00112233445566778899aabbccddeeff"),
             ("group", "00112233aabbccdd"),
+            ("index", "00112233aabbccdd"),
         ]);
         let value = |token: &str| {
             let literal = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
@@ -365,6 +371,7 @@ mod tests {
             ("errors", keys.errors()),
             ("error", keys.error(&group)),
             ("error_jobs", keys.error_jobs(&group)),
+            ("index", keys.index("00112233aabbccdd".parse().unwrap())),
             ("actions", keys.actions()),
             ("history", keys.history(Unit::Minute, 42)),
             ("history_queues", keys.history_queues(Unit::Minute, 42)),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::bulk::LARGE;
 use super::durability::Durability;
+use super::index::IndexId;
 use super::record::JobRecord;
 use super::webhook::Webhook;
 use crate::job::{JobId, JobOptions, Metadata, Priority, Status, TraceContext};
@@ -72,6 +73,8 @@ pub struct NewJob {
     pub durability: Durability,
     /// The receiver to notify of its end.
     pub webhook: Option<Webhook>,
+    /// The indexes that list it.
+    pub indexes: Vec<IndexId>,
 }
 
 impl NewJob {
@@ -100,6 +103,7 @@ impl NewJob {
             idempotency: None,
             durability: Durability::MEMORY,
             webhook: None,
+            indexes: Vec::new(),
         }
     }
 

@@ -38,6 +38,11 @@ impl Metadata {
     /// bytes stay below it because of the other limits.
     const MAX_WRITTEN_BYTES: usize = 96 * 1024;
 
+    /// Whether a label can have this name.
+    pub(crate) const fn is_name(key: &str) -> bool {
+        !key.is_empty() && key.len() <= Self::MAX_KEY_BYTES
+    }
+
     /// Bytes of all keys and values.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -49,7 +54,7 @@ impl Metadata {
     /// # Errors
     /// If a limit would be exceeded; the labels are then unchanged.
     pub fn insert(&mut self, key: String, value: String) -> Result<(), InvalidMetadata> {
-        if key.is_empty() || key.len() > Self::MAX_KEY_BYTES {
+        if !Self::is_name(&key) {
             return Err(InvalidMetadata::Key);
         }
         if value.len() > Self::MAX_VALUE_BYTES {

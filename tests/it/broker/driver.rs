@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Durability, Enqueued, Exchange, Heartbeat, Lease, Library, NewJob, Progress,
+    Broker, Durability, Enqueued, Exchange, Heartbeat, IndexId, Lease, Library, NewJob, Progress,
     ReleaseCause, Report, Settlement, Start, WorkerId, WorkerInfo, WorkerState,
 };
 use crunch_common::job::{
@@ -19,7 +19,9 @@ use redis::aio::MultiplexedConnection;
 use super::dump::dump;
 use super::model::{ClaimedJob, Model};
 use super::moves::{StatusChanges, recorded};
-use super::operation::{CAN_RUN, Ending, LEASE_MS, Operation, QUEUES, TASKS, WORKERS};
+use super::operation::{
+    CAN_RUN, Ending, LABELS, LEASE_MS, Operation, QUEUES, TASKS, WORKERS, labels_of,
+};
 use super::snapshot::{Snapshot, result_of};
 
 /// `Err` describes what is wrong; a property test shrinks its operations, and a mutant must cause one.
@@ -34,6 +36,12 @@ const REAL_CLOCK: &str =
 fn job_id(now: u64, number: usize) -> JobId {
     let (high, low) = (now >> 16, now & 0xffff);
     format!("{high:08x}-{low:04x}-8000-8000-{number:012x}").parse().unwrap()
+}
+
+/// The index of a label.
+pub(crate) fn index(label: usize) -> IndexId {
+    let (name, value) = LABELS[label];
+    IndexId::of(name, value).unwrap()
 }
 
 fn worker_id(number: usize) -> WorkerId {
@@ -132,9 +140,9 @@ impl Driver {
 
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
-            Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms } => {
+            Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms, labels } => {
                 let lane = (*queue, *task, *priority);
-                self.enqueue(lane, *count, *delay_ms, *deadline_ms).await
+                self.enqueue(lane, *count, (*delay_ms, *deadline_ms), *labels).await
             }
             Operation::EnqueueAgain => self.enqueue_again().await,
             Operation::Exchange { worker, settle, want } => {
@@ -210,8 +218,8 @@ impl Driver {
         &mut self,
         (queue, task, priority): (usize, usize, usize),
         count: usize,
-        delay_ms: u64,
-        deadline_ms: Option<u64>,
+        (delay_ms, deadline_ms): (u64, Option<u64>),
+        labels: usize,
     ) -> Check {
         let start =
             if delay_ms == 0 { Start::Now } else { Start::After(Duration::from_millis(delay_ms)) };
@@ -227,6 +235,7 @@ impl Driver {
             idempotency: None,
             durability: Durability::MEMORY,
             webhook: None,
+            indexes: labels_of(labels).map(index).collect(),
         };
 
         let first = self.ids.len();
@@ -238,7 +247,8 @@ impl Driver {
 
         for job in &self.last_batch {
             self.ids.push(job.id);
-            self.model.enqueue(job.id, (queue, task, priority + 1), delay_ms, deadline_ms);
+            let times = (delay_ms, deadline_ms);
+            self.model.enqueue(job.id, (queue, task, priority + 1), times, labels);
         }
         Ok(())
     }

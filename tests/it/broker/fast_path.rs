@@ -67,6 +67,7 @@ fn compare_all(cases: u32, libraries: &[Library; 2]) -> Result<(), String> {
             priority: 2,
             count: 1,
             delay_ms: 0,
+            labels: 0,
         };
         [vec![plain.clone(), plain], history].concat()
     });

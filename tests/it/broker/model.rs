@@ -41,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) terminal_at: Option<u64>,
     /// The code of the error with which it failed.
     pub(crate) failed_with: Option<&'static str>,
+    /// Its labels, as bits: the indexes that list it until it is deleted.
+    pub(crate) labels: usize,
     pub(crate) deleted: bool,
 }
 
@@ -97,8 +99,8 @@ impl Model {
         &mut self,
         id: JobId,
         (queue, task, lane): (usize, usize, usize),
-        delay_ms: u64,
-        deadline_ms: Option<u64>,
+        (delay_ms, deadline_ms): (u64, Option<u64>),
+        labels: usize,
     ) {
         let status = if delay_ms > 0 { Status::Scheduled } else { Status::Queued };
         let deadline = deadline_ms.map(|ms| self.now + ms);
@@ -124,6 +126,7 @@ impl Model {
             delays: 0,
             terminal_at: None,
             failed_with: None,
+            labels,
             deleted: false,
         };
         self.jobs.insert(id, job);

@@ -14,6 +14,7 @@ use detected::DETECTED_BY;
 mod detected;
 mod errors;
 mod history;
+mod indexes;
 mod steps;
 mod upkeep;
 mod waiting;
@@ -22,8 +23,14 @@ mod waiting;
 type Mutant = (&'static str, &'static str, &'static str);
 
 /// All mutants, in groups by what they break.
-const MUTANTS: [&[Mutant]; 5] =
-    [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS, errors::MUTANTS, history::MUTANTS];
+const MUTANTS: [&[Mutant]; 6] = [
+    steps::MUTANTS,
+    upkeep::MUTANTS,
+    waiting::MUTANTS,
+    errors::MUTANTS,
+    history::MUTANTS,
+    indexes::MUTANTS,
+];
 
 /// The number of mutants.
 pub(crate) fn count() -> usize {

@@ -10,6 +10,8 @@ pub(crate) const WORKERS: usize = 3;
 /// Tasks, sorted by name, and which of them each worker can run.
 pub(crate) const TASKS: [&str; 2] = ["other", "simulated"];
 pub(crate) const CAN_RUN: [&[usize]; WORKERS] = [&[1], &[0, 1], &[0]];
+/// Labels of jobs, of which the indexes list those that have them; as bits of a number.
+pub(crate) const LABELS: [(&str, &str); 2] = [("customer", "acme"), ("region", "north")];
 pub(crate) const LEASE_MS: u64 = 60_000;
 
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub(crate) enum Operation {
         priority: usize,
         count: usize,
         delay_ms: u64,
+        /// Which of `LABELS` each job has.
+        labels: usize,
     },
     /// Submits the last batch again, as after a lost reply.
     EnqueueAgain,
@@ -110,6 +114,16 @@ fn delay() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0_u64), 1 => 1..5000_u64]
 }
 
+/// Most jobs have none, so that the fast paths are taken.
+fn labels() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0_usize), 2 => 1..1_usize << LABELS.len()]
+}
+
+/// The labels that a number stands for, by their places in `LABELS`.
+pub(crate) fn labels_of(number: usize) -> impl Iterator<Item = usize> {
+    (0..LABELS.len()).filter(move |label| number >> label & 1 == 1)
+}
+
 fn deadline() -> impl Strategy<Value = Option<u64>> {
     prop_oneof![4 => Just(None), 1 => (1..100_000_u64).prop_map(Some)]
 }
@@ -119,9 +133,9 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     let worker = 0..WORKERS;
     let job = 0..50_usize;
     prop_oneof![
-        5 => (queue.clone(), 0..TASKS.len(), deadline(), 0..4_usize, 1..4_usize, delay())
-            .prop_map(|(queue, task, deadline_ms, priority, count, delay_ms)|
-                Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms }),
+        5 => (queue.clone(), 0..TASKS.len(), deadline(), 0..4_usize, 1..4_usize, delay(), labels())
+            .prop_map(|(queue, task, deadline_ms, priority, count, delay_ms, labels)|
+                Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms, labels }),
         1 => Just(Operation::EnqueueAgain),
         8 => (worker.clone(), prop::collection::vec((0..8_usize, ending()), 0..4), 0..4_usize)
             .prop_map(|(worker, settle, want)| Operation::Exchange { worker, settle, want }),

@@ -29,6 +29,7 @@ fn job(broker: &Broker, queue: &str) -> NewJob {
         idempotency: None,
         durability: Durability::MEMORY,
         webhook: None,
+        indexes: Vec::new(),
     }
 }
 

@@ -24,6 +24,7 @@ mod depths;
 mod ends;
 mod errors;
 mod history;
+mod indexes;
 mod intake;
 mod layout;
 mod limits;
@@ -124,6 +125,7 @@ impl World {
             idempotency: None,
             durability: Durability::MEMORY,
             webhook: None,
+            indexes: Vec::new(),
         }
     }
 
@@ -271,6 +273,10 @@ scenarios! {
     "kinds of errors of one task beyond its limit share a group" => errors::kinds,
     "whatever fails a job lists it in a group" => errors::every_end,
     "an audit checks the groups of errors" => audits::error_groups,
+    "jobs are in their indexes until they are deleted" => indexes::kept,
+    "jobs that expire leave their indexes" => indexes::expiry,
+    "an index lists the newest jobs first" => indexes::listed,
+    "an audit checks indexes" => audits::indexes,
     "a worker learns with its heartbeats what an operator requested" => steering::requested,
     "attempts are counted in their minute and their hour, once" => history::counted,
     "series of attempts beyond the limit share one" => history::limited,

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crunch_common::job::{JobId, Status};
 use redis::aio::MultiplexedConnection;
 
-use super::driver::CLOCK;
+use super::driver::{CLOCK, index};
 use super::model::{LANES, Model};
-use super::operation::{QUEUES, TASKS};
+use super::operation::{LABELS, QUEUES, TASKS, labels_of};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Snapshot {
@@ -17,6 +17,8 @@ pub(crate) struct Snapshot {
     recent: Vec<JobId>,
     /// Error groups by queue, task and code.
     errors: BTreeMap<[String; 3], ErrorGroupSnapshot>,
+    /// The jobs in the index of each label.
+    indexes: [BTreeSet<JobId>; LABELS.len()],
     /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
     unlisted: Vec<&'static str>,
     /// Queues where a lease expires, a job is due or a deadline passes before a sweep would visit them.
@@ -139,6 +141,10 @@ impl Snapshot {
             redis::cmd("LRANGE").arg(recent).arg(0).arg(-1).query_async(redis).await.unwrap();
         snapshot.recent = recent.iter().map(|id| id.parse().unwrap()).collect();
         snapshot.errors = read_error_groups(redis, &format!("{prefix}:{{0}}:error")).await;
+        for label in 0..LABELS.len() {
+            let ids = members(redis, prefix, &format!("index:{}", index(label))).await;
+            snapshot.indexes[label] = ids.iter().map(|id| id.parse().unwrap()).collect();
+        }
         snapshot
     }
 
@@ -158,7 +164,14 @@ impl Snapshot {
                 errors.entry(name(job.queue, job.task, code)).or_default().jobs.insert(id);
             }
         }
-        Self { jobs, queues, errors, recent: model.recent.clone(), ..Self::default() }
+        let mut indexes: [BTreeSet<JobId>; LABELS.len()] = Default::default();
+        for (&id, job) in model.jobs.iter().filter(|(_, job)| !job.deleted) {
+            labels_of(job.labels).for_each(|label| {
+                indexes[label].insert(id);
+            });
+        }
+        let recent = model.recent.clone();
+        Self { jobs, queues, errors, indexes, recent, ..Self::default() }
     }
 
     /// Invariant 3 of `ARCHITECTURE.md`: every live job is in exactly one of ready, delayed, running, and its hash

@@ -254,3 +254,59 @@ async fn a_link_that_would_confirm_something_else_than_it_shows_is_refused() {
         assert_eq!(answer.status.as_u16(), 400, "{query}");
     }
 }
+
+#[tokio::test]
+async fn jobs_are_filtered_by_a_label_and_the_page_says_at_how_many_it_looked() {
+    let (_stack, api) = accepting().await;
+    let batch: Vec<_> = (0..60)
+        .map(|at| json!({ "task": "t", "metadata": { "customer": format!("<{}>", at % 2) } }))
+        .collect();
+    api.post("/jobs/batch", &json!({ "jobs": batch })).await;
+    let mut browser = Browser::of(&api);
+    // As the form sends it.
+    let query = "status=queued&task=&queue=&error=&metadata=customer%3D%3C1%3E";
+    let list = browser.open(&format!("/dashboard/jobs?{query}&limit=20")).await;
+    assert!(list.contains("value=\"customer=&#60;1&#62;\""), "{list}");
+    let looked_at = |page: &str| -> u64 {
+        let (_, rest) = page.split_once("Looked at ").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let first = looked_at(&list);
+    assert!((20..=60).contains(&first), "{list}");
+    let (_, link) = list.split_once("<a rel=\"next\" href=\"").unwrap();
+    let link = link.split_once('"').unwrap().0.replace("&#38;", "&").replace("&amp;", "&");
+    let next = browser.open(&link).await;
+    assert!(looked_at(&next) > first && looked_at(&next) <= 60, "{first}: {next}");
+
+    let confirm = "status=queued&metadata%2Ecustomer=%3C1%3E&action=cancel";
+    assert!(list.contains(&confirm.replace('&', "&#38;")), "{list}");
+    let asked = browser.open(&format!("/dashboard/jobs/actions?{confirm}")).await;
+    assert!(asked.contains("<strong>30</strong> jobs"), "{asked}");
+    let done = browser.send_form(&asked, "/dashboard/jobs/actions", &[]).await;
+    assert!(text(&done).contains("Canceled: 30 jobs"), "{}", text(&done));
+    assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 30);
+
+    let found = api.get("/jobs?metadata.customer=%3C1%3E").await.json();
+    let id = found["items"][0]["id"].as_str().unwrap();
+    let job = browser.open(&format!("/dashboard/jobs/{id}")).await;
+    assert!(job.contains("/dashboard/jobs?metadata%2Ecustomer=%3C1%3E"), "{job}");
+    for wrong in ["metadata=customer", "metadata==x"] {
+        let page = browser.open(&format!("/dashboard/jobs?{wrong}")).await;
+        assert!(page.contains("class=\"failure\""), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn kinds_of_errors_without_failed_jobs_can_be_left_out() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let id = api.submit("square", &json!({})).await;
+    api.wait_for_status(&id, "failed").await;
+    let mut browser = Browser::of(&api);
+    let failed = "/dashboard/errors?with_failed_jobs=true";
+    // Another URL: pages are kept for a second.
+    let of_task = format!("{failed}&task=square");
+    assert!(browser.open(&of_task).await.contains("payload_invalid"));
+    api.send(api.request(reqwest::Method::DELETE, &format!("/jobs/{id}"))).await;
+    assert!(browser.open("/dashboard/errors").await.contains("payload_invalid"));
+    assert!(browser.open(failed).await.contains("No kind has failed jobs"));
+}

@@ -129,6 +129,7 @@ pub(crate) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
         idempotency: None,
         durability: Durability::MEMORY,
         webhook: None,
+        indexes: Vec::new(),
     }
 }
 

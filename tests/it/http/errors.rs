@@ -87,6 +87,8 @@ async fn failures_of_one_kind_are_one_item_with_its_jobs() {
     for job in &jobs {
         assert_eq!((&job["task"], &job["error_group"]), (&json!("orders"), &json!(id)));
     }
+    assert_eq!(group["links"]["self"], format!("/errors/{id}"));
+    assert_eq!(group["links"]["jobs"], format!("/jobs?error={id}"));
     let with = |filter: &str| format!("/jobs?error={id}&{filter}");
     assert_eq!(all_pages(&api, &with("queue=orders&status=failed")).await.len(), 6);
     for nothing in ["status=succeeded", "task=licenses", "created_before=2000-01-01T00:00:00Z"] {
@@ -110,6 +112,12 @@ async fn lists_of_errors_are_filtered_and_paged() {
     }
     let action = "/jobs/actions?action=retry&status=failed&queue=none";
     assert_problem(&api.post_empty(action).await, 404, "not-found");
+    let id = all[0]["job"].as_str().unwrap();
+    api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+    assert_eq!(groups(&api, "?with_failed_jobs=false").await.len(), 2);
+    let with_jobs = groups(&api, "?with_failed_jobs=true").await;
+    assert_eq!(with_jobs.iter().map(|group| &group["id"]).collect::<Vec<_>>(), [&all[1]["id"]]);
+    assert_problem(&api.get("/errors?with_failed_jobs=1").await, 400, "invalid-parameter");
     let page = api.get("/errors?task=orders&limit=1").await;
     assert!(page.header("link").contains("task=orders"), "{page:?}");
 

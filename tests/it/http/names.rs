@@ -48,7 +48,10 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
     Stack::wait_for_task(&api, "t").await;
     let paused = async |api: &Api| api.get("/queues/t").await.json()["paused"].clone();
     assert_eq!(paused(&api).await, false);
-    assert_eq!(api.get("/jobs?queue=t").await.json(), json!({ "items": [], "next_cursor": null }));
+    assert_eq!(
+        api.get("/jobs?queue=t").await.json(),
+        json!({ "items": [], "next_cursor": null, "search": null })
+    );
     for verb in ["resume", "redrive", "purge"] {
         assert_eq!(api.post_empty(&format!("/queues/t/{verb}")).await.status, 200, "{verb}");
     }

@@ -96,7 +96,7 @@ async fn a_list_with_an_unknown_parameter_is_refused() {
             "/jobs?statuss=failed",
             "statuss: there is no such query parameter here; did you mean status?",
         ),
-        ("/jobs?metadata.customer=acme", "metadata.customer: "),
+        ("/errors?metadata.customer=acme", "metadata.customer: "),
         ("/jobs?utm_source=mail", "utm_source: "),
         ("/jobs?limit=1&limit=1", "limit: is given twice"),
         ("/queues?name=q", "name: "),

@@ -25,7 +25,10 @@ async fn the_error_for_an_undeclared_task_depends_on_the_route() {
     expect_problem(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
     expect_problem(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
     assert_eq!(api.get("/tasks").await.json(), json!({ "items": [], "next_cursor": null }));
-    assert_eq!(api.get("/jobs").await.json(), json!({ "items": [], "next_cursor": null }));
+    assert_eq!(
+        api.get("/jobs").await.json(),
+        json!({ "items": [], "next_cursor": null, "search": null })
+    );
 }
 
 #[tokio::test]
@@ -95,6 +98,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
             "backoff",
             "content_type",
             "description",
+            "indexes",
             "max_attempts",
             "max_payload",
             "max_result",

@@ -13,6 +13,8 @@ use super::Plan;
 use crate::Moment;
 use crate::tasks::{LEDGER_VARIABLE, ledger};
 
+/// The label that the main task indexes.
+const CUSTOMER: &str = "customer";
 /// The queues.
 pub(super) const QUEUES: [&str; 4] = ["work.first", "work.bulk", "work.slow", "work.server"];
 /// Those of the workers without a server, in their order of preference.
@@ -53,6 +55,8 @@ pub(super) struct Order {
     padding: usize,
     /// Whether the client cancels it as soon as it is accepted.
     pub(super) is_canceled: bool,
+    /// Its value of the label that the main task indexes.
+    customer: Option<u64>,
 }
 
 /// The payload of the tasks, without padding.
@@ -106,7 +110,8 @@ impl Order {
             queue = SERVER_QUEUE;
         }
         let work = Work { number, busy_ms, fails, returns };
-        Self { number, task, queue, priority, delay_ms, work, padding, is_canceled }
+        let customer = random.random_bool(0.3).then(|| random.random_range(0..20));
+        Self { number, task, queue, priority, delay_ms, work, padding, is_canceled, customer }
     }
 
     pub(super) fn is_delayed(&self) -> bool {
@@ -138,6 +143,7 @@ impl Order {
         json!({
             "task": self.task, "queue": self.queue, "priority": self.priority, "payload": payload,
             "delay_ms": self.delay_ms, "idempotency_key": format!("order-{}", self.number),
+            "metadata": self.customer.map(|number| json!({ CUSTOMER: number.to_string() })),
         })
     }
 
@@ -211,7 +217,8 @@ pub(super) fn without_padding(result: &str) -> Value {
 
 /// The task that every worker has.
 pub(crate) fn task() -> Task {
-    Task::new(TASKS[0], work).max_attempts(10).max_payload(SIZE_LIMIT).max_result(SIZE_LIMIT)
+    let task = Task::new(TASKS[0], work).max_attempts(10).indexes(&[CUSTOMER]);
+    task.max_payload(SIZE_LIMIT).max_result(SIZE_LIMIT)
 }
 
 /// The task that a worker may lack.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crunch_common::backoff::Backoff;
 use crunch_common::job::MAX_ATTEMPTS_LIMIT;
 use crunch_common::queue::QueueName;
-use crunch_common::task::{TaskDescriptor, TaskName};
+use crunch_common::task::{Indexes, TaskDescriptor, TaskName};
 use rustix::fs::{Access, access};
 
 use super::file_context::FileContext;
@@ -80,9 +80,15 @@ pub(super) fn values(table: &mut Table<'_>, context: &FileContext) -> TaskValues
         content_type: table.take("content_type", table::parsed),
         max_payload: table.take("max_payload", payload),
         max_result: table.take("max_result", result),
+        indexes: table.take("indexes", indexes),
         payload_schema: table.take("payload_schema", |value| schema::read(value, context)),
         result_schema: table.take("result_schema", |value| schema::read(value, context)),
     }
+}
+
+fn indexes(value: &Value<'_>) -> Result<Indexes, Mistake> {
+    let names = table::list(value, |name| table::text(name).map(str::to_owned))?;
+    Indexes::new(names).map_err(|error| mistake(value, error.to_string()))
 }
 
 /// Sets a field if the file has a value for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::job::Priority;
-use crunch_common::task::TaskDescriptor;
+use crunch_common::task::{Indexes, TaskDescriptor};
 use tempfile::TempDir;
 
 use super::*;
@@ -77,6 +77,7 @@ fn every_key_finds_its_place() {
         content_type = "text/csv"
         max_payload = 1_048_576
         max_result = 2_097_152
+        indexes = ["customer", "region"]
         cwd = "sub"
         inherit_env = ["NOT_SET_ANYWHERE"]
 
@@ -98,6 +99,7 @@ fn every_key_finds_its_place() {
         retention_ms: Some(604_800_000),
         max_payload: 1_048_576,
         max_result: Some(2_097_152),
+        indexes: Indexes::new(["customer", "region"]).unwrap(),
         ..TaskDescriptor::new("word.count".parse().unwrap())
     };
     assert_eq!(descriptor(&registry, "word.count"), expected);
@@ -139,7 +141,7 @@ command = ['sh']
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
-        "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
+        "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, indexes, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
         "tasks.toml:14: priority: \"highest\": expected one of urgent, high, normal, low",
@@ -173,6 +175,9 @@ fn values_out_of_their_range_are_refused() {
         ("timeout = '0s'", "timeout: expected at least 1ms"),
         ("timeout = '400d'", "timeout: expected at most a year (366d)"),
         ("retention = '0d'", "retention: expected at least 1ms"),
+        ("indexes = ['a', 'a']", "indexes: \"a\" is listed twice"),
+        ("indexes = ['a', 'b', 'c', 'd']", "indexes: at most 3 labels can be indexed"),
+        ("indexes = 'a'", "indexes: expected a list"),
         ("max_attempts = 0", "max_attempts: expected a whole number from 1 to 100, found 0"),
         ("max_attempts = -1", "max_attempts: expected a whole number from 1 to 100, found -1"),
         ("max_attempts = 1.5", "max_attempts: expected a whole number from 1 to 100, found 1.5"),

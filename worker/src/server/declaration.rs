@@ -7,7 +7,7 @@ use crunch_common::backoff::Backoff;
 use crunch_common::job::{ContentType, MAX_ATTEMPTS_LIMIT, MAX_DURATION, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
-use crunch_common::task::{TaskDescriptor, TaskName};
+use crunch_common::task::{Indexes, TaskDescriptor, TaskName};
 use crunch_common::time::whole_ms;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,6 +35,7 @@ struct DeclaredTask<'a> {
     content_type: Option<ContentType>,
     max_payload: Option<u64>,
     max_result: Option<u64>,
+    indexes: Option<Vec<String>>,
     #[serde(borrow)]
     payload_schema: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -106,6 +107,7 @@ impl DeclaredTask<'_> {
         {
             return Err("backoff: base_ms is longer than max_ms, or that than a year".to_owned());
         }
+        let indexes = self.indexes.map(Indexes::new).transpose();
         Ok(TaskValues {
             queue: self.queue,
             description: self.description,
@@ -118,6 +120,7 @@ impl DeclaredTask<'_> {
             content_type: self.content_type,
             max_payload: self.max_payload,
             max_result: self.max_result,
+            indexes: indexes.map_err(|error| format!("indexes: {error}"))?,
             payload_schema: schema("payload_schema", self.payload_schema)?,
             result_schema: schema("result_schema", self.result_schema)?,
         })
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn the_values_of_the_file_win_over_those_of_the_child_and_defaults_fill_the_rest() {
         let body = br#"[{"name":"a","queue":"q","timeout_ms":5,"payload_schema":{"type":"object"},
-            "retention_ms":null,"later":[1]},{"name":"b"}]"#;
+            "retention_ms":null,"indexes":["customer"],"later":[1]},{"name":"b"}]"#;
         let values = TaskValues {
             max_attempts: Some(7),
             queue: Some("f".parse().unwrap()),
@@ -161,6 +164,7 @@ mod tests {
         assert_eq!((first.queue.as_str(), first.max_attempts), ("f", 7));
         assert_eq!(first.timeout, Duration::from_millis(5));
         assert!(first.payload_schema.is_some());
+        assert!(first.indexes.contains("customer"));
         assert_eq!(*second, TaskDescriptor::new("b".parse().unwrap()));
     }
 
@@ -186,6 +190,9 @@ mod tests {
             (r#"[{"name":"a","backoff":{"base_ms":2,"max_ms":1}}]"#, "longer than max_ms"),
             (r#"[{"name":"a","result_schema":{"type":"text"}}]"#, "result_schema"),
             (r#"[{"name":"a","payload_schema":"x"}]"#, "payload_schema"),
+            (r#"[{"name":"a","indexes":["b","b"]}]"#, "indexes: \"b\" is listed twice"),
+            (r#"[{"name":"a","indexes":["b","c","d","e"]}]"#, "indexes: at most 3 labels"),
+            (r#"[{"name":"a","indexes":[""]}]"#, "indexes: \"\" is not the name of a label"),
         ];
         for (body, why) in cases {
             let error = tasks(Some(body.as_bytes()), &FileValues::new()).unwrap_err();

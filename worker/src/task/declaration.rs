@@ -6,7 +6,7 @@ use crunch_common::backoff::Backoff;
 use crunch_common::job::{ContentType, MAX_DURATION, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
-use crunch_common::task::TaskDescriptor;
+use crunch_common::task::{Indexes, TaskDescriptor};
 use crunch_common::time::whole_ms;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -145,6 +145,26 @@ impl Task {
     pub fn retention(mut self, retention: Duration) -> Self {
         let retention = retention.min(MAX_DURATION);
         self.descriptor.retention_ms = Some(whole_ms(retention));
+        self
+    }
+
+    /// Indexes labels of its jobs, at most three: `GET /jobs?metadata.customer=acme` then finds the jobs with that label
+    /// among millions. Values above 64 bytes are not indexed. Default none.
+    ///
+    /// ```
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # async fn resize(_job: JobContext, width: u32) -> Result<u32, TaskError> {
+    /// #     Ok(width)
+    /// # }
+    /// let task = Task::new("resize", resize).indexes(&["customer", "region"]);
+    /// ```
+    ///
+    /// # Panics
+    /// If there are more than three, or one is listed twice or not the name of a label.
+    #[must_use]
+    pub fn indexes(mut self, labels: &[&str]) -> Self {
+        self.descriptor.indexes =
+            Indexes::new(labels.iter().copied()).expect("indexes in code are valid");
         self
     }
 

@@ -41,8 +41,9 @@
   };
 
   // --- Live updates ------------------------------------------------------------------------------------------------
-  // Pages that only one request has are not updated, nor those with a form that is being filled in.
-  const isLive = main.dataset.version && !main.querySelector('form.submission, form.confirm');
+  // Pages that only one request has are not updated, nor those with a form that is being filled in, nor searches, which
+  // may look at thousands of jobs.
+  const isLive = main.dataset.version && !main.querySelector('form.submission, form.confirm, .search');
   let source = null;
   let reading = false;
   let again = false;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::Request;
 use crate::completion;
-use crate::format::{parse_duration, parse_time};
+use crate::format::{parse_duration, parse_label, parse_time};
 
 /// What a submission may say beside its payload.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,17 +42,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHAT")]
     durability: Option<String>,
     /// A label; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
     metadata: Vec<(String, String)>,
     /// The URL that is notified when the job ends
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    let (key, value) = pair.ok_or("expected KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn ms(duration: Option<Duration>) -> Value {

@@ -19,7 +19,8 @@ crate::word_enum! {
         Ghost = "ghost",
         /// A canceled job in a ready list that is not marked as a ghost.
         Unmarked = "unmarked",
-        /// An ended job that is missing from `finished` or `failed`, or from the group of its error.
+        /// An ended job that is missing from `finished` or `failed`, or from the group of its error; or any job that is missing
+        /// from an index that it names.
         Unlisted = "unlisted",
         /// A job with optional fields that its field `optional` does not name: they are not read.
         Overlooked = "overlooked",
@@ -56,7 +57,7 @@ impl FindingKind {
             Self::Ghost => "ghosts that are in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are not marked as ghosts",
             Self::Unlisted => {
-                "ended jobs missing from finished, failed or the group of their error"
+                "jobs missing from finished, failed, the group of their error or an index"
             }
             Self::Overlooked => "jobs with optional fields that `optional` does not name",
             Self::Expiry => {

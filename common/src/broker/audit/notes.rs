@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::suspect::Place;
-use crate::broker::ErrorGroupId;
 use crate::broker::keys::Lane;
+use crate::broker::{ErrorGroupId, IndexId};
 use crate::job::{JobId, Partition, Priority, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -60,6 +60,8 @@ pub(super) struct ExpectedPlace {
     pub(super) parked: Option<TaskName>,
     pub(super) deadline: bool,
     pub(super) error_group: Option<ErrorGroupId>,
+    /// Nothing is noted of these.
+    pub(super) indexes: Vec<IndexId>,
     pub(super) version: u64,
 }
 
@@ -215,7 +217,8 @@ const fn bit_of(place: &Place) -> u8 {
         Place::Finished => FINISHED,
         Place::Failed => FAILED,
         Place::ErrorGroup(_) => ERROR_GROUP,
-        Place::Ghosts | Place::Quarantine => 0,
+        // Nothing is noted of indexes.
+        Place::Ghosts | Place::Quarantine | Place::Index(_) => 0,
     }
 }
 

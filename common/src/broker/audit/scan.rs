@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use super::indexes;
 use super::kind::FindingKind;
 use super::notes::ExpectedPlace;
 use super::suspect::Suspect;
@@ -10,7 +11,7 @@ use crate::broker::commands::Commands;
 use crate::broker::error::Error;
 use crate::broker::keys::KeyName;
 use crate::broker::record::State;
-use crate::broker::reply;
+use crate::broker::{IndexId, reply};
 use crate::job::{JobId, Partition, Priority, Status};
 use crate::task::TaskName;
 
@@ -18,7 +19,7 @@ use crate::task::TaskName;
 const PAGE: usize = 200;
 
 /// The fields of a record that the scan reads.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "tombstone",
     "state",
     "spec",
@@ -29,6 +30,7 @@ const FIELDS: [&str; 22] = [
     "waiting_for",
     "deadline",
     "error_group",
+    "indexes",
     // For the following it only checks whether they exist.
     "run_at",
     "cancel_requested",
@@ -52,6 +54,7 @@ struct Page {
     jobs: Vec<JobId>,
     attachments: Vec<JobId>,
     idempotency: Vec<(Partition, String)>,
+    indexes: Vec<(Partition, IndexId)>,
 }
 
 impl<W: FnMut(Progress)> Auditor<W> {
@@ -76,6 +79,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.read_jobs(&page.jobs).await?;
             self.read_attachments(&page.attachments).await?;
             self.read_idempotency(page.idempotency).await?;
+            for (partition, index) in page.indexes {
+                self.check_index(partition, index).await?;
+            }
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
                 return Ok(());
@@ -98,6 +104,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 KeyName::Queue(partition, name) => {
                     self.notes.queue(partition, &name);
                 }
+                KeyName::Index(partition, index) => page.indexes.push((partition, index)),
                 KeyName::ErrorGroup(partition, group) => self.notes.error_group(partition, group),
                 KeyName::Other => {}
                 KeyName::Unknown => self.audit.count(FindingKind::Unknown, || key),
@@ -115,11 +122,15 @@ impl<W: FnMut(Progress)> Auditor<W> {
             pipeline.cmd("PTTL").arg(&key);
         }
         let values = self.look(&commands).await?;
+        let mut indexed = Vec::new();
         for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
                 RecordCheck::Gone => {}
                 RecordCheck::Readable(expected, valid) => {
                     self.notes.expect(id, &expected);
+                    if !expected.indexes.is_empty() {
+                        indexed.push((id, expected.indexes));
+                    }
                     if !valid {
                         self.suspect(Suspect::job(id)).await?;
                     }
@@ -127,7 +138,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 RecordCheck::Unreadable => self.suspect(Suspect::job(id)).await?,
             }
         }
-        Ok(())
+        self.check_indexed(&indexed).await
     }
 
     /// Checks that a log and events belong to a job, and expire with it.
@@ -249,8 +260,8 @@ fn parked_task(waiting_for: &Value) -> Option<TaskName> {
 }
 
 fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
-    let [priority, losses, unheard, waiting_for, deadline, group] =
-        [4, 5, 6, 7, 8, 9].map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
+    let [priority, losses, unheard, waiting_for, deadline, group, indexed] = [4, 5, 6, 7, 8, 9, 10]
+        .map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
     Some(ExpectedPlace {
         status: state.status,
         queue: state.queue,
@@ -263,6 +274,7 @@ fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
         parked: waiting_for.and_then(parked_task),
         deadline: deadline.is_some(),
         error_group: group.and_then(|group| reply::parsed(group.clone()).ok()),
+        indexes: indexed.map(indexes::names).unwrap_or_default(),
         version: state.version,
     })
 }

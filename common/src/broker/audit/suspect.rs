@@ -7,7 +7,7 @@ use super::kind::FindingKind;
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::keys::Lane;
-use crate::broker::{ErrorGroupId, Settings, reply};
+use crate::broker::{ErrorGroupId, IndexId, Settings, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -22,6 +22,7 @@ pub(super) enum Place {
     Failed,
     Ghosts,
     ErrorGroup(ErrorGroupId),
+    Index(IndexId),
     Quarantine,
 }
 
@@ -36,6 +37,7 @@ impl Place {
             Self::Failed => "failed",
             Self::Ghosts => "ghosts",
             Self::ErrorGroup(group) => return format!("error:{group}"),
+            Self::Index(index) => return format!("index:{index}"),
             Self::Quarantine => "quarantine",
         };
         name.to_owned()

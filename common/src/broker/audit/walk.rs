@@ -210,6 +210,7 @@ fn key_of(keys: &Keys, queue: &QueueName, place: &Place) -> String {
         Place::Failed => keys.failed(queue),
         Place::Ghosts => keys.ghosts(queue),
         Place::ErrorGroup(group) => keys.error_jobs(group),
+        Place::Index(index) => keys.index(*index),
         Place::Quarantine => keys.quarantine(),
     }
 }

@@ -1,7 +1,7 @@
 //! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
 use super::{KeySpace, Lane};
-use crate::broker::{ErrorGroupId, Unit};
+use crate::broker::{ErrorGroupId, IndexId, Unit};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -16,6 +16,8 @@ pub(crate) enum KeyName {
     Idempotency(Partition, String),
     /// An error group, or its jobs.
     ErrorGroup(Partition, ErrorGroupId),
+    /// An index of metadata.
+    Index(Partition, IndexId),
     /// A list, set or counter of a queue.
     Queue(Partition, QueueName),
     /// Another known key.
@@ -55,6 +57,7 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
             let group = group.strip_suffix(":jobs").unwrap_or(group).parse().ok()?;
             Some(KeyName::ErrorGroup(partition, group))
         }
+        ("index", index) => index.parse().ok().map(|index| KeyName::Index(partition, index)),
         ("job", id) => match id.strip_suffix(":log").or_else(|| id.strip_suffix(":events")) {
             Some(id) => job(id).map(KeyName::Attachment),
             None => job(id).map(KeyName::Job),
@@ -113,6 +116,8 @@ mod tests {
             "crunch:{0}:queue:cpu:ended:soon".to_owned(),
             "crunch:{0}:worker:me".to_owned(),
             "crunch:{0}:error:some".to_owned(),
+            "crunch:{0}:index:some".to_owned(),
+            "crunch:{0}:index:00112233AABBCCDD".to_owned(),
             "crunch:{0}:history:minute".to_owned(),
             "crunch:{0}:history:year:1".to_owned(),
             "crunch:{0}:history:hour:1:tasks".to_owned(),

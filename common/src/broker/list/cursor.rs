@@ -3,28 +3,44 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::broker::IndexId;
 use crate::broker::keys::Lane;
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
+use crate::time::Timestamp;
 
 /// Where a page of a list ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub(super) Ended);
+
+impl Cursor {
+    /// The index in which the page ended.
+    #[must_use]
+    pub const fn index(&self) -> Option<IndexId> {
+        match self.0 {
+            Ended::Index(index, _) => Some(index),
+            Ended::Newest(_) | Ended::Walk(..) => None,
+        }
+    }
+}
 
 /// In which part of a list a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Among the newest jobs, after this one.
     Newest(JobId),
+    /// In an index.
+    Index(IndexId, Below),
     /// In the walk over all jobs; over those that are older than this one, if the newest were listed before.
     Walk(Position, Option<JobId>),
 }
 
-/// Writes `newest/<id>`, or the position of the walk and `/<id?>`.
+/// Writes `newest/<id>`, `index/<index>/<id or time>`, or the position of the walk and `/<id?>`.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Ended::Newest(after) => write!(f, "newest/{after}"),
+            Ended::Index(index, below) => write!(f, "index/{index}/{below}"),
             Ended::Walk(position, None) => write!(f, "{position}/"),
             Ended::Walk(position, Some(below)) => write!(f, "{position}/{below}"),
         }
@@ -36,11 +52,46 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (position, id) = text.rsplit_once('/').ok_or(InvalidCursor)?;
+        if let Some(index) = position.strip_prefix("index/") {
+            let index = index.parse().map_err(|_| InvalidCursor)?;
+            return Ok(Self(Ended::Index(index, id.parse()?)));
+        }
         let id = optional(id)?;
         Ok(Self(match (position, id) {
             ("newest", after) => Ended::Newest(after.ok_or(InvalidCursor)?),
             _ => Ended::Walk(position.parse()?, id),
         }))
+    }
+}
+
+/// A position in an index: the jobs that follow.
+///
+/// A caller for some queues gets the id of no other job in a cursor: there a page ends at a job that it may see, or
+/// between two milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Below {
+    /// Those whose ids are smaller than this one.
+    Id(JobId),
+    /// Those that were created before this time.
+    Time(Timestamp),
+}
+
+/// Writes the id, or the milliseconds.
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Time(time) => time.unix_ms().fmt(f),
+        }
+    }
+}
+
+impl FromStr for Below {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time = || text.parse().map(Timestamp::from_unix_ms).map(Self::Time);
+        text.parse().map(Self::Id).or_else(|_| time()).map_err(|_| InvalidCursor)
     }
 }
 
@@ -178,8 +229,13 @@ mod tests {
                 assert_eq!(cursor.to_string().parse(), Ok(cursor));
             }
         }
-        let cursor = Cursor(Ended::Newest(id));
-        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        let index = IndexId::of("a", "b").unwrap();
+        let below = [Below::Id(id), Below::Time(id.created_at())];
+        let in_index = below.map(|below| Ended::Index(index, below));
+        for ended in in_index.into_iter().chain([Ended::Newest(id)]) {
+            let cursor = Cursor(ended);
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
     }
 
     #[test]
@@ -200,7 +256,8 @@ mod tests {
         for wrong in wrong {
             assert_eq!(format!("{wrong}/").parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
         }
-        for wrong in ["newest", "newest/", "newest/x", "failed/0///1/", "failed/0///1//x"] {
+        let wrong = ["newest", "newest/", "newest/x", "failed/0///1/", "failed/0///1//x"];
+        for wrong in wrong.into_iter().chain(["index/", "index//1", "index/00112233aabbccdd/x"]) {
             assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
         }
     }

@@ -24,8 +24,10 @@ pub(super) struct Newest {
     pub(super) items: Vec<JobRecord>,
     /// The last one that was read: what follows is older.
     pub(super) last: Option<JobId>,
-    /// How many were read.
+    /// How many ids were read.
     pub(super) looks: usize,
+    /// How many of them are jobs that were not deleted.
+    pub(super) looked_at: u64,
     /// Whether the walk is to continue from here.
     pub(super) is_over: bool,
 }
@@ -33,7 +35,7 @@ pub(super) struct Newest {
 impl Newest {
     /// Those that are not older than this one were listed before.
     pub(super) const fn listed_before(last: Option<JobId>) -> Self {
-        Self { items: Vec::new(), last, looks: 0, is_over: true }
+        Self { items: Vec::new(), last, looks: 0, looked_at: 0, is_over: true }
     }
 }
 
@@ -51,10 +53,9 @@ impl Broker {
             let chunk = &ids[first..ids.len().min(first + width)];
             for (&id, job) in chunk.iter().zip(self.listed(chunk).await?) {
                 (newest.last, newest.looks) = (Some(id), newest.looks + 1);
-                if let Lookup::Found(job) = job
-                    && query.matches(&job)
-                {
-                    newest.items.push(job);
+                if let Lookup::Found(job) = job {
+                    newest.looked_at += 1;
+                    newest.items.extend(Some(job).filter(|job| query.matches(job)));
                 }
                 if newest.items.len() == query.limit {
                     newest.is_over = ids.last() == Some(&id);

@@ -17,9 +17,7 @@ use crate::broker::record::{JobRecord, Lookup};
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 
-/// Maximum number of jobs read for one page: about 5 ms of Redis' time.
-const LOOKS: usize = 1000;
-/// Maximum number of queues checked for one page; it takes about as long as reading `LOOKS` jobs.
+/// Maximum number of queues checked for one page; it takes about as long as looking at 1000 jobs.
 const ASKS: usize = 5000;
 /// Number of queues checked per round trip: at five commands each about a millisecond.
 const QUEUES_PER_STEP: usize = 500;
@@ -37,6 +35,8 @@ pub(super) struct Walk<'a> {
     names: BTreeMap<Partition, NameRange>,
     pub(super) items: Vec<JobRecord>,
     jobs_read: usize,
+    /// How many jobs the page has considered, each once in all pages.
+    pub(super) looked_at: u64,
     queues_checked: usize,
     /// How many jobs the next step reads: at first no more than the page needs, then twice as many each time, so that a
     /// page that finds few matches is not read job by job.
@@ -53,6 +53,7 @@ impl<'a> Walk<'a> {
             names: BTreeMap::new(),
             items: newest.items,
             jobs_read: newest.looks,
+            looked_at: newest.looked_at,
             queues_checked: 0,
             window,
         }
@@ -60,7 +61,7 @@ impl<'a> Walk<'a> {
 
     /// Whether the page is full, or its budget is used up.
     pub(super) fn is_over(&self) -> bool {
-        self.is_full() || self.jobs_read >= LOOKS || self.queues_checked >= ASKS
+        self.is_full() || self.jobs_read >= self.query.looks() || self.queues_checked >= ASKS
     }
 
     fn is_full(&self) -> bool {
@@ -163,14 +164,17 @@ impl<'a> Walk<'a> {
         let mut full = None;
         // All of them are consumed, even if the page is full: the next ones belong to the next source.
         for (index, job) in jobs.enumerate() {
+            // One of another status, or among the newest, is considered elsewhere.
             if full.is_none()
                 && let Lookup::Found(job) = job
                 && job.status == status
-                && self.query.matches(&job)
                 && self.below.is_none_or(|below| job.id < below)
             {
-                self.items.push(job);
-                full = self.is_full().then_some(index + 1);
+                self.looked_at += 1;
+                if self.query.matches(&job) {
+                    self.items.push(job);
+                    full = self.is_full().then_some(index + 1);
+                }
             }
         }
         full

@@ -210,7 +210,7 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- vain.
 local OPTIONAL = {
   'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
-  'keep_until', 'error', 'error_group', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
+  'keep_until', 'error', 'error_group', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook', 'indexes',
 }
 
 -- The names in `optional`, in the order of OPTIONAL, and each as a key.

@@ -1,6 +1,6 @@
 -- enqueue: accept many jobs.
 --
--- Uses: keys, register, core, lifecycle
+-- Uses: keys, register, core, indexes, lifecycle
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  percent of `maxmemory` from which no new job is accepted   2  how many jobs may wait in a queue
@@ -9,7 +9,8 @@
 --         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two an extra: its name and value.
 --         `priority`; `after` or `at`, milliseconds; `deadline`, ms from now; `retention`, ms; `digest` of an idempotency
 --         key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `prestored`: the
---         payload is in `payload_large` already, put there in the same transaction, and the argument is empty
+--         payload is in `payload_large` already, put there in the same transaction, and the argument is empty; `indexes`: the
+--         names of those that list it, separated by blanks
 -- Returns {now, reply, …}, one reply a job in its order:
 --   1                         accepted, and queued
 --   {1, run_at}               accepted, and scheduled for that time
@@ -19,8 +20,8 @@
 --   {-2}                      rejected: Redis is nearly full
 --   {-3}                      rejected: its queue has as many jobs as may wait in it
 --   {-4}                      rejected: its queue is not known, and as many queues are known as may be
--- Touches `layout`, the jobs' hashes, idempotency keys, `recent`, `queues`, `queues:side`, `due`, and per queue ready, delayed,
--- deadlines and wake.
+-- Touches `layout`, the jobs' hashes, idempotency keys, indexes, `recent`, `queues`, `queues:side`, `due`, and per queue
+-- ready, delayed, deadlines and wake.
 -- Without `allow-oom`: a full Redis rejects the whole call before it starts.
 
 -- The runs, and the keys of all jobs in their order.
@@ -157,6 +158,11 @@ local function enqueue_general(w, p, call, name, queue, id, extras, spec, payloa
   if extras.webhook then
     use_feature(w, p, 'webhooks')
     add('webhook', extras.webhook)
+  end
+  if extras.indexes then
+    use_feature(w, p, 'indexes')
+    add('indexes', extras.indexes)
+    indexes.enter(w, p, id, extras.indexes)
   end
   if extras.digest then add('keep_until', claim_key(w, p, call, id, call.time, extras)) end
   if not due then

@@ -1,15 +1,15 @@
 -- examine_job(p, now, suspect): what is wrong with one job id, judged in one step, so that a job that moves is never
 -- reported. Called inside `judge` and `heal`.
 --
--- Uses: keys, core, lifecycle, sweep, places, mend
+-- Uses: keys, core, indexes, lifecycle, sweep, places, mend
 --
 -- `suspect` is what an audit saw on its walk:
 --   id        the suspect
 --   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
 --   removals  how often `heal` had removed ids from lists before the walk
 --   queue     where it was met, or ''
---   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'error:<group>', 'quarantine', or '' if
---             nowhere
+--   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'error:<group>', 'index:<index>',
+--             'quarantine', or '' if nowhere
 --   index     where in its lane, from the left; of `finished`, at which time; or ''
 --   again     '1' if it had been met in a lane before
 --
@@ -159,23 +159,42 @@ local function list_ended(w, p, now, id, job, set)
   w:finish(p, job.queue, job.expires_at, id)
 end
 
-local function is_in_group(p, group, id) return redis.call('ZSCORE', key.error_jobs(p, group), id) ~= false end
+local examine_group, examine_indexes
+do
+  local function is_in_group(p, group, id) return redis.call('ZSCORE', key.error_jobs(p, group), id) ~= false end
 
--- The error group in which a job was met, if it is still there and does not belong there.
-local function stray_group(p, suspect, job)
-  local group = string.match(suspect.place, '^error:(%S+)$')
-  local own = job and job.status == 'failed' and job.error_group == group
-  return group and not own and is_in_group(p, group, suspect.id) and group
-end
-
--- A failed job is in the group of its error, and in no other.
-local function examine_group(p, suspect, job, found)
-  local id, group, stray = suspect.id, job and job.status == 'failed' and job.error_group, stray_group(p, suspect, job)
-  if group and not is_in_group(p, group, id) then
-    report(found, 'unlisted', function(w) w:call('ZADD', key.error_jobs(p, group), job.finished_at or '0', id) end)
+  -- The error group in which a job was met, if it is still there and does not belong there.
+  local function stray_group(p, suspect, job)
+    local group = string.match(suspect.place, '^error:(%S+)$')
+    local own = job and job.status == 'failed' and job.error_group == group
+    return group and not own and is_in_group(p, group, suspect.id) and group
   end
-  if stray then
-    report(found, job and 'misplaced' or 'orphan', function(w) w:call('ZREM', key.error_jobs(p, stray), id) end)
+
+  -- A failed job is in the group of its error, and in no other.
+  function examine_group(p, suspect, job, found)
+    local id, group, stray = suspect.id, job and job.status == 'failed' and job.error_group, stray_group(p, suspect, job)
+    if group and not is_in_group(p, group, id) then
+      report(found, 'unlisted', function(w) w:call('ZADD', key.error_jobs(p, group), job.finished_at or '0', id) end)
+    end
+    if stray then
+      report(found, job and 'misplaced' or 'orphan', function(w) w:call('ZREM', key.error_jobs(p, stray), id) end)
+    end
+  end
+
+  local function is_indexed(p, index, id) return redis.call('ZSCORE', key.index(p, index), id) ~= false end
+
+  -- A job is in the indexes that it names, and in no other.
+  function examine_indexes(p, suspect, job, found)
+    local id, names = suspect.id, job and job.indexes or ''
+    for name in string.gmatch(names, '%S+') do
+      if not is_indexed(p, name, id) then
+        report(found, 'unlisted', function(w) indexes.enter(w, p, id, name) end)
+      end
+    end
+    local met = string.match(suspect.place, '^index:(%S+)$')
+    if met and not string.find(' ' .. names .. ' ', ' ' .. met .. ' ', 1, true) and is_indexed(p, met, id) then
+      report(found, job and 'misplaced' or 'orphan', function(w) indexes.leave(w, p, id, met) end)
+    end
   end
 end
 
@@ -262,7 +281,10 @@ local function examine_job(p, now, suspect)
     examine_expiry(p, now, id, job, found)
     examine_optional(job, found)
   end
-  if other ~= 'unreadable' then examine_group(p, suspect, job, found) end
+  if other ~= 'unreadable' then
+    examine_group(p, suspect, job, found)
+    examine_indexes(p, suspect, job, found)
+  end
   return found, job and job.queue
 end
 

@@ -19,7 +19,7 @@
 -- may be in flight. The sequence `unnumbered` carries settlements only, always with the number 0, which is never recorded: so
 -- any number of them may be in flight, and repeated.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, `recent`, error
--- groups, and per queue every list and set.
+-- groups, indexes, and per queue every list and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 32, 100
 -- Of how many queues one read finds out whether they are empty.
 local QUEUES_AT_ONCE = 8

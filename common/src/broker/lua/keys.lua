@@ -28,6 +28,7 @@ function key.audit(p) return p .. ':audit' end
 function key.errors(p) return p .. ':errors' end
 function key.error(p, group) return p .. ':error:' .. group end
 function key.error_jobs(p, group) return p .. ':error:' .. group .. ':jobs' end
+function key.index(p, index) return p .. ':index:' .. index end
 function key.actions(p) return p .. ':actions' end
 function key.history(p, unit, span) return p .. ':history:' .. unit .. ':' .. span end
 function key.history_queues(p, unit, span) return p .. ':history:' .. unit .. ':' .. span .. ':queues' end

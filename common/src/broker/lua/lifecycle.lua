@@ -1,7 +1,7 @@
 -- The transitions of a job, each in one place. They collect writes: the caller has read and checked. A `job` here is what
 -- `read_job` returned; a transition changes its state in place, and is passed the other fields that change.
 --
--- Uses: keys, core, errors
+-- Uses: keys, core, errors, indexes
 
 -- Ready lists of a queue: the lanes of the four priorities, highest first. Jobs during which workers died wait in a separate
 -- lane (`SOLITARY`) and are handed out alone.
@@ -219,6 +219,7 @@ local function to_tombstone(w, p, id, job, how)
   w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
   errors.leave(w, p, id, job)
+  indexes.leave(w, p, id, job.indexes)
   w:call('HSET', key.job(p, id), 'tombstone', how)
   w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
 end
@@ -269,8 +270,10 @@ local function trim(w, p, queue, now, most)
   local delete = { 'DEL' }
   for at = 1, #ids do
     local name = key.job(p, ids[at])
-    if has_expired(redis.pcall('HGET', name, 'state'), now) then
+    local job = redis.pcall('HMGET', name, 'state', 'indexes')
+    if has_expired(job[1], now) then
       delete[#delete + 1] = name
+      indexes.leave(w, p, ids[at], job[2])
       if any_failed then errors.leave(w, p, ids[at], { error_group = redis.call('HGET', name, 'error_group') }) end
     end
   end

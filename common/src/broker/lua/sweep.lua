@@ -9,8 +9,8 @@
 -- Returns {swept, requeued, failed, promoted, trimmed, more, features}; swept = 0 if the last sweep is younger than a second
 -- and left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once. `features`: see
 -- `open`.
--- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, `recent`, error groups, jobs' hashes, and
--- per queue every list and set.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, `recent`, error groups, indexes, jobs'
+-- hashes, and per queue every list and set.
 --
 -- Called every second where something may be due, and every ten seconds elsewhere (`Broker::to_sweep`).
 --

@@ -83,6 +83,10 @@ fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
     if let Some(webhook) = &job.webhook {
         extras.push(("webhook", webhook.field()));
     }
+    if !job.indexes.is_empty() {
+        let names: Vec<_> = job.indexes.iter().map(ToString::to_string).collect();
+        extras.push(("indexes", names.join(" ")));
+    }
     extras
 }
 

@@ -16,7 +16,7 @@ from crunch.events import job_events
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -191,9 +191,14 @@ class Client:
         error: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Iterator[JobHandle[Any]]:
-        """List jobs: the newest first; those of a status or queue, sorted by these."""
-        filter_ = JobFilter(status, task, queue, error, created_after, created_before)
+        """List jobs: the newest first; those of a status or queue, sorted by these.
+
+        `metadata` are labels with the values that the jobs must have. An index finds them if the
+        task declares one; otherwise every job is looked at.
+        """
+        filter_ = JobFilter(status, task, queue, error, created_after, created_before, metadata)
         for document in self._stream(self._calls.jobs(filter_)):
             yield JobHandle(self, document)
 
@@ -210,9 +215,14 @@ class Client:
         """
         return Batch(self, on_job, on_refused)
 
-    def errors(self, *, task: str | None = None, queue: str | None = None) -> Iterator[ErrorGroup]:
-        """List failures by their kind, the one with the newest first."""
-        return self._stream(self._calls.errors(task, queue))
+    def errors(
+        self, *, task: str | None = None, queue: str | None = None, with_failed_jobs: bool = False
+    ) -> Iterator[ErrorGroup]:
+        """List failures by their kind, the one with the newest first.
+
+        `with_failed_jobs` leaves out those whose jobs all ran again or were deleted.
+        """
+        return self._stream(self._calls.errors(task, queue, with_failed_jobs))
 
     def tasks(self) -> Iterator[TaskInfo]:
         """List the tasks that workers declared."""

@@ -367,6 +367,16 @@ def test_a_list_goes_on_over_its_pages(client: Any) -> None:
     assert list(client.jobs(queue=queue, created_after=newest)) == []
 
 
+def test_jobs_are_found_by_their_metadata(client: Any) -> None:
+    customer = f"acme-{uuid.uuid4()}"
+    for number in range(3):
+        client.submit("echo", number, delay="1h", metadata={"customer": customer, "n": str(number)})
+    listed = [job.document.metadata["n"] for job in client.jobs(metadata={"customer": customer})]
+    assert listed == ["2", "1", "0"]
+    one = client.jobs(metadata={"customer": customer, "n": "1"}, status="scheduled")
+    assert [job.document.metadata["n"] for job in one] == ["1"]
+
+
 def test_a_listed_job_has_its_result(client: Any) -> None:
     queue = f"list-{uuid.uuid4()}"
     token = client.submit("echo", [1, 2], queue=queue, delay="1h").token

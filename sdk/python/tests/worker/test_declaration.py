@@ -63,6 +63,7 @@ def test_every_value_is_declared_by_its_name_in_the_channel() -> None:
         content_type="text/csv",
         max_payload=10,
         max_result=20,
+        indexes=["customer", "region"],
     )
     def task(data: bytes) -> str:
         return ""
@@ -80,6 +81,7 @@ def test_every_value_is_declared_by_its_name_in_the_channel() -> None:
         "content_type": "text/csv",
         "max_payload": 10,
         "max_result": 20,
+        "indexes": ["customer", "region"],
     }
 
 
@@ -125,6 +127,11 @@ def test_one_duration_of_a_backoff_leaves_the_other_at_its_default() -> None:
         ({"max_payload": -1}, "max_payload"),
         ({"max_result": 0}, "max_result: 0 is not a whole number from 1"),
         ({"max_result": 2**26 + 1}, "max_result"),
+        ({"indexes": 5}, "is not a list such as"),
+        ({"indexes": ["a", "a"]}, "has a label twice"),
+        ({"indexes": ["a", "b", "c", "d"]}, "at most 3 labels"),
+        ({"indexes": [""]}, "is not the name of a label"),
+        ({"indexes": ["a\n"]}, "is not the name of a label"),
         ({"description": 5}, "not text"),
     ],
 )

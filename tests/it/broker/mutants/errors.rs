@@ -39,8 +39,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a deleted job stays in its error group",
-        "  errors.leave(w, p, id, job)\n  w:call('HSET', key.job(p, id), 'tombstone'",
-        "  w:call('HSET', key.job(p, id), 'tombstone'",
+        "  errors.leave(w, p, id, job)\n  indexes.leave(",
+        "  indexes.leave(",
     ),
     (
         "an expired job stays in its error group",

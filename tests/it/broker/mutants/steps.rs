@@ -222,8 +222,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a delete leaves the entries in the indexes",
-        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  errors.leave(w, p, id, job)\n  w:call('HSET'",
-        "w:call('HSET'",
+        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  errors.leave(w, p, id, job)\n  indexes",
+        "indexes",
     ),
     (
         "the bytes that a call hands out have no limit",

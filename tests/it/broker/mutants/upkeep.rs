@@ -44,7 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("expired jobs are not deleted", "if delete[2] then w:later(delete) end", ""),
     (
         "a job that is listed by mistake is deleted",
-        "if has_expired(redis.pcall('HGET', name, 'state'), now) then",
+        "if has_expired(job[1], now) then",
         "if true then",
     ),
     (

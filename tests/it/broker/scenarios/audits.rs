@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use crunch_common::broker::Audit;
+use crunch_common::broker::{Audit, IndexId};
 use crunch_common::job::JobId;
 
 use super::*;
@@ -421,4 +421,29 @@ pub(super) async fn error_groups(world: &mut World) -> Check {
     let found = world.broker.error_group(&group).await.map_err(|error| error.to_string())?;
     let found = found.ok_or("the group is lost")?;
     ensure((found.failures, found.failed_jobs) == (2, 2), "a group is restored from its jobs")
+}
+
+pub(super) async fn indexes(world: &mut World) -> Check {
+    let [acme, north] = [("customer", "acme"), ("region", "north")];
+    let [acme_index, north_index] =
+        [acme, north].map(|(name, value)| format!("index:{}", IndexId::of(name, value).unwrap()));
+    let jobs = [world.labelled(&[acme]), world.labelled(&[acme, north]), world.labelled(&[])];
+    world.submit(&jobs).await?;
+    world.expect_findings("").await?;
+    let [first, second, unlabelled] = jobs.map(|job| job.id.to_string());
+
+    world.tamper("ZREM", &north_index, &[&second]).await;
+    world.expect_healed("unlisted 1").await?;
+    world.tamper("ZREM", &acme_index, &[&first]).await;
+    world.tamper("ZADD", &north_index, &["0", &unlabelled]).await;
+    world.tamper("ZADD", "index:00112233aabbccdd", &["0", &second]).await;
+    let unknown = world.broker.new_id(None).to_string();
+    world.tamper("ZADD", &acme_index, &["0", &unknown]).await;
+    world.expect_healed("misplaced 2, orphan 1, unlisted 1").await?;
+    let sizes = [
+        world.query_number("ZCARD", &acme_index).await,
+        world.query_number("ZCARD", &north_index).await,
+        world.query_number("EXISTS", "index:00112233aabbccdd").await,
+    ];
+    ensure(sizes == [2, 1, 0], "each index lists the jobs that name it")
 }

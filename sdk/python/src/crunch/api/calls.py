@@ -18,7 +18,7 @@ from crunch.errors import Gone, InvalidKey, JobCanceled, JobFailed, NotFound, Wa
 from crunch.worker.values import checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from crunch.api.documents import (
@@ -85,6 +85,7 @@ class JobFilter:
     error: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    metadata: Mapping[str, str] | None = None
 
     def parameters(self) -> dict[str, str]:
         """Return the query parameters."""
@@ -95,6 +96,7 @@ class JobFilter:
             "error": self.error,
             "created_after": self.created_after and self.created_after.isoformat(),
             "created_before": self.created_before and self.created_before.isoformat(),
+            **{f"metadata.{name}": value for name, value in (self.metadata or {}).items()},
         }
         return {name: str(value) for name, value in given.items() if value is not None}
 
@@ -219,9 +221,12 @@ class Calls:
         parameters = {**filter_.parameters(), "limit": str(MAX_PAGE)}
         return self._pages("/jobs", parameters, documents.job)
 
-    def errors(self, task: str | None, queue: str | None) -> Stream[ErrorGroup]:
+    def errors(
+        self, task: str | None, queue: str | None, with_failed_jobs: bool
+    ) -> Stream[ErrorGroup]:
         """Emit the failures, by their kind."""
-        given = {"task": task, "queue": queue}
+        only = "true" if with_failed_jobs else None
+        given = {"task": task, "queue": queue, "with_failed_jobs": only}
         parameters = {name: value for name, value in given.items() if value is not None}
         return self._pages("/errors", parameters, documents.error_group)
 

@@ -129,6 +129,8 @@ class TaskInfo:
     """Bytes."""
     payload_schema: Any
     result_schema: Any
+    indexes: Sequence[str]
+    """Labels by which `client.jobs(metadata=…)` finds its jobs without looking at others."""
     workers: int
     """How many workers have it."""
 

@@ -420,5 +420,6 @@ def _task(name: str, function: Function) -> dict[str, Any]:
         "max_result": declared.get("max_result"),
         "payload_schema": declared.get("payload_schema"),
         "result_schema": declared.get("result_schema"),
+        "indexes": declared.get("indexes", []),
         "workers": 1,
     }

@@ -52,6 +52,11 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_ATTEMPTS: Final = 100
 """The most attempts that a worker accepts."""
 
+MAX_INDEXES: Final = 3
+"""The most labels that a worker indexes."""
+MAX_LABEL_BYTES: Final = 64
+"""The longest name of a label."""
+
 _DEFAULT_BACKOFF_MS: Final = {"base": 1_000, "max": 600_000}
 
 
@@ -234,6 +239,7 @@ def task(
     content_type: str | None = None,
     max_payload: int | None = None,
     max_result: int | None = None,
+    indexes: Sequence[str] | None = None,
 ) -> _Decorator: ...
 def task(
     name: Callable[..., Any] | str | None = None, **values: Any
@@ -299,6 +305,20 @@ def _checked_accepts(member: str, value: object) -> list[str]:
     return list(dict.fromkeys(checked_media_type(member, kind) for kind in kinds))
 
 
+def _checked_indexes(member: str, value: object) -> list[str]:
+    labels = [value] if isinstance(value, str) else value
+    if not isinstance(labels, Sequence) or not all(isinstance(it, str) for it in labels):
+        raise ValueError(f'{member}: {value!r} is not a list such as ["customer", "region"]')
+    for label in labels:
+        if not 1 <= len(label.encode()) <= MAX_LABEL_BYTES or not label.isprintable():
+            raise ValueError(f"{member}: {label!r} is not the name of a label")
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{member}: {value!r} has a label twice")
+    if len(labels) > MAX_INDEXES:
+        raise ValueError(f"{member}: at most {MAX_INDEXES} labels can be indexed")
+    return list(labels)
+
+
 _CHECKS: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "queue": ("queue", checked_name),
     "description": ("description", _checked_text),
@@ -314,6 +334,7 @@ _CHECKS: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "content_type": ("content_type", checked_media_type),
     "max_payload": ("max_payload", lambda member, it: checked_number(member, it, 0, MAX_BYTES)),
     "max_result": ("max_result", lambda member, it: checked_number(member, it, 1, MAX_BYTES)),
+    "indexes": ("indexes", _checked_indexes),
 }
 
 

@@ -1,0 +1,40 @@
+//! Indexes of metadata.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    (
+        "a job with indexed labels is in no index",
+        "    indexes.enter(w, p, id, extras.indexes)\n",
+        "",
+    ),
+    ("a job does not name its indexes", "    add('indexes', extras.indexes)\n", ""),
+    ("the feature of indexes is not listed", "    use_feature(w, p, 'indexes')\n", ""),
+    (
+        "a job is in one of its indexes",
+        "key.index(p, name), '0', id) end",
+        "key.index(p, name), '0', id) break end",
+    ),
+    (
+        "a job leaves one of its indexes",
+        "key.index(p, name), id) end",
+        "key.index(p, name), id) break end",
+    ),
+    (
+        "an index is not sorted by id",
+        "key.index(p, name), '0', id) end",
+        "key.index(p, name), string.byte(id, -1), id) end",
+    ),
+    ("a deleted job stays in its indexes", "  indexes.leave(w, p, id, job.indexes)\n", ""),
+    ("an expired job stays in its indexes", "      indexes.leave(w, p, ids[at], job[2])\n", ""),
+    (
+        "an audit overlooks a job that is missing from an index",
+        "if not is_indexed(p, name, id) then",
+        "if false then",
+    ),
+    (
+        "an audit overlooks a job in an index that it does not name",
+        "and is_indexed(p, met, id) then",
+        "and false then",
+    ),
+];
