@@ -60,19 +60,24 @@ async fn find(broker: &Broker, mut query: ListQuery) -> Found {
     }
 }
 
-/// Compares lists with a plain list of what was submitted.
-async fn compare(partitions: u16) {
-    let redis = RedisServer::start().with_partitions(partitions);
-    let broker = redis.broker("indexes", Library::shipped());
-    let mut random = Pcg64Mcg::seed_from_u64(u64::from(partitions));
+/// What a key space contains.
+struct Contents {
+    /// The jobs with the label, newest first.
+    labelled: Vec<NewJob>,
+    canceled: BTreeSet<JobId>,
+    submitted: u64,
+}
+
+/// Submits jobs of three queues; some have the label, some are canceled or deleted.
+async fn fill(broker: &Broker, mut random: Pcg64Mcg) -> Contents {
     let (mut labelled, mut canceled, mut submitted) = (Vec::new(), BTreeSet::new(), 0);
     for _ in 0..8 {
         let jobs: Vec<_> = (0..40)
             .map(|_| {
-                job(&broker, ["a", "b", "c"][random.random_range(0..3)], random.random_bool(0.4))
+                job(broker, ["a", "b", "c"][random.random_range(0..3)], random.random_bool(0.4))
             })
             .collect();
-        submit(&broker, &jobs).await;
+        submit(broker, &jobs).await;
         for job in jobs {
             let is_labelled = !job.indexes.is_empty();
             match random.random_range(0..6) {
@@ -94,6 +99,15 @@ async fn compare(partitions: u16) {
         }
     }
     labelled.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
+    Contents { labelled, canceled, submitted }
+}
+
+/// Compares lists with a plain list of what was submitted.
+async fn compare(partitions: u16) {
+    let redis = RedisServer::start().with_partitions(partitions);
+    let broker = redis.broker("indexes", Library::shipped());
+    let random = Pcg64Mcg::seed_from_u64(u64::from(partitions));
+    let Contents { labelled, canceled, submitted } = fill(&broker, random).await;
     let index = IndexId::of(LABEL.0, LABEL.1);
     let expected = |selects: &dyn Fn(&NewJob) -> bool| -> Vec<JobId> {
         labelled.iter().filter(|job| selects(job)).map(|job| job.id).collect()
