@@ -283,6 +283,26 @@ pub(crate) struct Acted {
     pub(crate) matched: u64,
     pub(crate) changed: u64,
     pub(crate) next_cursor: Option<String>,
+    pub(crate) search: Option<Search>,
+}
+
+/// How jobs with labels were searched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Search {
+    by: String,
+    looked_at: u64,
+    of: Option<u64>,
+}
+
+impl Acted {
+    /// Adds a later step of the same action.
+    pub(crate) fn add(&mut self, step: Self) {
+        self.matched += step.matched;
+        self.changed += step.changed;
+        let before = self.search.take().map_or(0, |search| search.looked_at);
+        self.search =
+            step.search.map(|search| Search { looked_at: before + search.looked_at, ..search });
+    }
 }
 
 /// The outcome of submitted lines.

@@ -107,16 +107,15 @@ pub(super) fn run(
         horizon.pass();
     }
     let bounded: Vec<_> = filters.iter().map(|it| it.created_before(horizon.time)).collect();
-    let mut counted = Vec::new();
-    let mut total = 0;
+    let (mut counted, mut sum) = (Vec::new(), Acted::default());
     for filter in &bounded {
-        let matched = act(&session.client, (verb, filter), limit - total, true, |_| ())?.matched;
-        counted.push((filter, matched));
-        total += matched;
+        let found = act(&session.client, (verb, filter), limit - sum.matched, true, |_| ())?;
+        counted.push((filter, found.matched));
+        sum.add(found);
     }
+    let total = sum.matched;
     if consent.dry_run || total == 0 {
-        let counted = Acted { matched: total, ..Acted::default() };
-        return report(session, &counted, verb, consent.dry_run);
+        return report(session, &sum, verb, consent.dry_run);
     }
     if asks {
         confirm(session, verb, filters, total)?;
@@ -129,8 +128,7 @@ pub(super) fn run(
             let matched = done.matched + so_far;
             bar.show(part(matched, total), &format!("{matched} of {}", format::jobs(total)));
         })?;
-        done.matched += acted.matched;
-        done.changed += acted.changed;
+        done.add(acted);
     }
     bar.clear();
     report(session, &done, verb, false)
@@ -157,7 +155,7 @@ pub(super) fn act(
     let mut sum = Acted::default();
     while sum.matched < limit {
         let step = request.clone().query("limit", &most.min(limit - sum.matched));
-        let acted: Acted = match dry_run {
+        let mut acted: Acted = match dry_run {
             true => client.read(&step)?,
             // A step that is repeated would act on further jobs.
             false => match client.send_once(&step) {
@@ -169,10 +167,10 @@ pub(super) fn act(
                 }
             },
         };
-        sum.matched += acted.matched;
-        sum.changed += acted.changed;
+        let next_cursor = acted.next_cursor.take();
+        sum.add(acted);
         progress(sum.matched);
-        match acted.next_cursor {
+        match next_cursor {
             Some(cursor) => request = request.query("cursor", &cursor),
             None => break,
         }

@@ -40,6 +40,11 @@ impl Broker {
         let (mut next, mut width) = (search.start(), query.limit.clamp(1, STRIDE));
         loop {
             let window = self.index_window(query, index, next, width).await?;
+            let advances = |below| window.ids.first().is_none_or(|&first| first < below);
+            if matches!(next, Some(Below::Id(id)) if !advances(id)) {
+                // Somebody changed its scores: the next window would be the same, without end.
+                return Err(Error::unreadable(format!("the index {index} is not sorted by id")));
+            }
             search.page.of = query.among.is_none().then_some(window.of);
             for chunk in window.ids.chunks(width) {
                 for (&id, job) in chunk.iter().zip(self.listed(chunk).await?) {

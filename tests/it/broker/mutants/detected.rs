@@ -56,6 +56,7 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
         "a deleted job stays in its error group",
         "jobs leave their error group, which stays for a week",
     ),
+    ("a deleted job stays in its indexes", "jobs are in their indexes until they are deleted"),
     (
         "a failed attempt that is retried is not counted",
         "an error group counts attempts and lists jobs",
@@ -97,6 +98,9 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
         "a heartbeat in the future counts",
         "a worker that died before the clock was set back is counted as a loss",
     ),
+    ("a job does not name its indexes", "jobs are in their indexes until they are deleted"),
+    ("a job is in one of its indexes", "jobs are in their indexes until they are deleted"),
+    ("a job leaves one of its indexes", "jobs are in their indexes until they are deleted"),
     (
         "a job may expire at once",
         "no job expires before a call whose reply was lost can be repeated",
@@ -117,7 +121,10 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
         "a job that is retried by hand stays listed as finished",
         "a job that is retried by hand no longer expires",
     ),
-    ("a job that is retried by hand stays parked", "random histories"),
+    (
+        "a job that is retried by hand stays parked",
+        "a job that was parked once goes only to workers that have its task",
+    ),
     (
         "a job that is submitted alone does not list its queue",
         "kinds of errors beyond the limit share a group",
@@ -175,6 +182,10 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
     (
         "a job with failed hand-overs never runs alone",
         "failed hand-overs run alone from the third and end with the eighth",
+    ),
+    (
+        "a job with indexed labels is in no index",
+        "jobs are in their indexes until they are deleted",
     ),
     (
         "a known kind of errors loses its group at the limit",
@@ -384,10 +395,12 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
     ),
     ("an audit misses ghosts that are in no lane", "entries and keys without a job are removed"),
     ("an audit misses lanes that are not listed", "an audit checks deadlines and parked jobs"),
+    ("an audit overlooks a job in an index that it does not name", "an audit checks indexes"),
     (
         "an audit overlooks a job in the error group of others",
         "an audit checks the groups of errors",
     ),
+    ("an audit overlooks a job that is missing from an index", "an audit checks indexes"),
     (
         "an audit overlooks a job that is missing from its error group",
         "an audit checks the groups of errors",
@@ -419,11 +432,13 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
         "an expired job stays in its error group",
         "jobs leave their error group, which stays for a week",
     ),
+    ("an expired job stays in its indexes", "jobs that expire leave their indexes"),
     ("an hour has any number of series", "series of attempts beyond the limit share one"),
     (
         "an idle exchange does not look for side queues that are not listed",
         "a queue with side jobs is listed, and a sweep finds one that is not",
     ),
+    ("an index is not sorted by id", "an index lists the newest jobs first"),
     ("any number of error groups is kept", "kinds of errors beyond the limit share a group"),
     (
         "any number of kinds of one task is kept",
@@ -656,6 +671,7 @@ pub(super) const DETECTED_BY: &[(&str, &str)] = &[
         "the fast path of settling ignores optional fields",
         "no job expires before a call whose reply was lost can be repeated",
     ),
+    ("the feature of indexes is not listed", "jobs are in their indexes until they are deleted"),
     ("the fencing check ignores the worker", "a lease is valid only for its worker"),
     (
         "the first counts of a worker are left out",

@@ -105,7 +105,7 @@ pub(super) async fn stays(world: &mut World) -> Check {
     world.broker.retry(parked[0]).await.map_err(|error| error.to_string())?;
     ensure(
         world.read_job(parked[0]).await?.waiting_for.is_none(),
-        "a job that is retried by hand is no longer parked",
+        "a job that is retried by hand waits for nothing",
     )
 }
 
@@ -224,6 +224,13 @@ pub(super) async fn ghosts(world: &mut World) -> Check {
     ensure(
         ids(&world.claim(5).await?) == parked[2..],
         "the next claim hands out the last parked job",
+    )?;
+
+    world.broker.retry(parked[0]).await.map_err(|error| error.to_string())?;
+    world.set_tasks(&["another"]);
+    ensure(
+        ids(&world.claim(5).await?) == parked[..1],
+        "a job that is retried by hand is no longer parked: any worker claims it",
     )
 }
 
