@@ -12,26 +12,26 @@ use crate::problem::Problem;
 use crate::query;
 use crate::search;
 
+/// The query parameters of the list of jobs.
+pub(crate) const JOBS: [&str; 10] = [
+    "status",
+    "task",
+    "queue",
+    "error",
+    "created_after",
+    "created_before",
+    search::LABEL,
+    search::SEARCH,
+    "limit",
+    "cursor",
+];
+
 /// The query parameters of each route that has any.
 const KNOWN: [(&str, &[&str]); 14] = [
     ("GET /actions", &["limit", "cursor"]),
     ("GET /errors", &["queue", "task", "with_failed_jobs", "limit", "cursor"]),
     ("GET /history", &["step", "from", "to", "queue", "task"]),
-    (
-        "GET /jobs",
-        &[
-            "status",
-            "task",
-            "queue",
-            "error",
-            "created_after",
-            "created_before",
-            search::LABEL,
-            search::SEARCH,
-            "limit",
-            "cursor",
-        ],
-    ),
+    ("GET /jobs", &JOBS),
     ("GET /jobs/{id}", &["wait"]),
     ("GET /jobs/{id}/events", &["ticket"]),
     ("GET /jobs/{id}/logs", &["limit", "cursor"]),

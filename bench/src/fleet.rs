@@ -3,7 +3,6 @@
 //! A fleet of a thousand does not fit on one machine. But what each worker does depends on the others only by their
 //! number, so that of a large fleet a few workers run and the others are only registered, by heartbeats.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crunch_common::Broker;
@@ -41,7 +40,7 @@ pub(crate) struct Arguments {
 /// listen once a minute, and partitions in which they claimed nothing get a heartbeat a minute.
 const SETTLES: Duration = Duration::from_secs(75);
 /// As often as workers send them.
-const HEARTBEAT: Duration = Duration::from_millis(7500);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(7500);
 
 /// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
@@ -64,7 +63,8 @@ async fn measure_fleet(
         _ => format!("{workers} of a fleet of {}", workers + others),
     };
     let (cluster, broker) = cluster::start(arguments.nodes, arguments.partitions).await;
-    let registered = tokio::spawn(register(broker.clone(), others));
+    let info = WorkerInfo { queues: vec![TASK.parse().unwrap()], ..WorkerInfo::of_this_process() };
+    let registered = tokio::spawn(register(broker.clone(), vec![info; others]));
     // Only the directory of the workers' logs is of this one.
     let mut stack = Stack::on(RedisServer::start());
     tokio::time::sleep(HEARTBEAT).await;
@@ -96,26 +96,16 @@ async fn measure_fleet(
 }
 
 /// Sends the heartbeats of workers that do not run.
-async fn register(broker: Broker, count: usize) {
-    let info = WorkerInfo { queues: vec![TASK.parse().unwrap()], ..WorkerInfo::of_this_process() };
-    let ids: BTreeSet<_> = (0..count).map(|_| WorkerId::generate()).collect();
-    if ids.is_empty() {
+pub(crate) async fn register(broker: Broker, infos: Vec<WorkerInfo>) {
+    if infos.is_empty() {
         return;
     }
-    // Not a pause after each: the rate must be the same before and while the others run.
-    let mut ticks = tokio::time::interval(HEARTBEAT / u32::try_from(count).unwrap());
-    for &worker in ids.iter().cycle() {
+    let workers: Vec<_> = infos.into_iter().map(|info| (WorkerId::generate(), info)).collect();
+    // Not a pause after each: the rate must be the same whatever else runs.
+    let mut ticks = tokio::time::interval(HEARTBEAT / u32::try_from(workers.len()).unwrap());
+    for (worker, info) in workers.iter().cycle() {
         ticks.tick().await;
-        let lease = Duration::from_secs(30);
-        let heartbeat = Heartbeat {
-            worker,
-            lease,
-            info: &info,
-            busy: 0,
-            leases: &[],
-            quiet_at: None,
-            counts: None,
-        };
+        let heartbeat = Heartbeat::idle(*worker, Duration::from_secs(30), info);
         broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
 }

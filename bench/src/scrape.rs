@@ -6,13 +6,14 @@
 use std::time::{Duration, Instant};
 
 use crunch_common::Broker;
-use crunch_common::broker::{Heartbeat, NewJob, Start, WorkerId, WorkerInfo};
-use crunch_common::job::{Partition, Priority};
+use crunch_common::broker::{NewJob, Start, WorkerInfo};
+use crunch_common::job::Priority;
 use crunch_common::queue::QueueName;
 use crunch_tests::Api;
 use redis::Value;
 use tokio::time::sleep;
 
+use crate::fleet::{HEARTBEAT, register};
 use crate::metrics::{Samples, Unit};
 use crate::session::Session;
 use crate::testbed::{PAYLOAD, SHIPPED, Testbed, job, submit, task_name};
@@ -37,8 +38,6 @@ pub(crate) struct Arguments {
 
 /// Longer than what an API has read is kept.
 const PAUSE: Duration = Duration::from_millis(2100);
-/// As often as workers send them.
-const HEARTBEAT: Duration = Duration::from_millis(7500);
 /// Queues that a worker claims from: each is some bytes to read.
 const QUEUES_OF_A_WORKER: usize = 20;
 
@@ -49,7 +48,8 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let mut testbed = Testbed::start(SHIPPED).await;
     testbed.fill(jobs, PAYLOAD, queues).await;
     fill_side_lanes(&testbed.broker, queues).await;
-    let registered = tokio::spawn(register(testbed.broker.clone(), workers, queues));
+    let infos = (0..workers).map(|at| info(at, queues)).collect();
+    let registered = tokio::spawn(register(testbed.broker.clone(), infos));
     let api = testbed.start_api().await;
     sleep(HEARTBEAT * 2).await;
 
@@ -81,26 +81,6 @@ async fn fill_side_lanes(broker: &Broker, queues: usize) {
         [later, NewJob { priority: Priority::Urgent, ..job() }]
     });
     submit(broker, &jobs.collect::<Vec<_>>()).await;
-}
-
-/// Sends the heartbeats of workers that do not run.
-async fn register(broker: Broker, count: usize, queues: usize) {
-    let workers: Vec<_> = (0..count).map(|at| (WorkerId::generate(), info(at, queues))).collect();
-    loop {
-        for (worker, info) in &workers {
-            let heartbeat = Heartbeat {
-                worker: *worker,
-                lease: Duration::from_secs(30),
-                info,
-                busy: 0,
-                leases: &[],
-                quiet_at: None,
-                counts: None,
-            };
-            broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
-            sleep(HEARTBEAT / count as u32).await;
-        }
-    }
 }
 
 fn info(at: usize, queues: usize) -> WorkerInfo {

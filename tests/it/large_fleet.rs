@@ -25,15 +25,7 @@ async fn register(cluster: &RedisCluster) {
     let info = WorkerInfo { queues, ..WorkerInfo::of_this_process() };
     for _ in 0..OTHERS {
         let (worker, lease) = (WorkerId::generate(), Duration::from_secs(30));
-        let heartbeat = Heartbeat {
-            worker,
-            lease,
-            info: &info,
-            busy: 0,
-            leases: &[],
-            quiet_at: None,
-            counts: None,
-        };
+        let heartbeat = Heartbeat::idle(worker, lease, &info);
         broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
 }

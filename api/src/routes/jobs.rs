@@ -17,6 +17,7 @@ use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, IfNoneMatch};
 use crate::metrics;
+use crate::parameters;
 use crate::prefer::WaitPreference;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
@@ -235,7 +236,7 @@ pub(crate) fn read_list(
             "metadata" => return Err(invalid("metadata.<name>=<value>")),
             _ => match search::label(name) {
                 Some(label) => search::add(&mut list.metadata, name, label, text)?,
-                None => return Err(query::unknown(name, PARAMETERS.into_iter())),
+                None => return Err(query::unknown(name, parameters::JOBS.into_iter())),
             },
         }
     }
@@ -245,23 +246,10 @@ pub(crate) fn read_list(
 
 /// Returns the parameters of a list, the cursor last: whether it is valid depends on the others.
 fn sorted(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
-    let place = |name: &str| PARAMETERS.iter().position(|&known| known == name);
+    let place = |name: &str| parameters::JOBS.iter().position(|&known| known == name);
     pairs.sort_by_key(|(name, _)| place(name));
     pairs
 }
-
-const PARAMETERS: [&str; 10] = [
-    "status",
-    "task",
-    "queue",
-    "error",
-    "created_after",
-    "created_before",
-    search::LABEL,
-    search::SEARCH,
-    "limit",
-    "cursor",
-];
 
 /// Writes a cursor as clients get it.
 pub(crate) fn cursor_text(cursor: &Cursor) -> String {

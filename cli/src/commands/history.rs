@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// How deep queues were, instead of how attempts ended
     #[arg(long)]
     depth: bool,
-    /// A row for each of so many parts of the time: since when is it so?
+    /// A row for each part, if the time is divided into this many: it shows when something began.
     #[arg(long, value_name = "N", conflicts_with = "depth",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_PARTS)))]
     parts: Option<u32>,

@@ -152,6 +152,14 @@ pub struct Heartbeat<'a> {
     pub counts: Option<&'a NumberedCounts>,
 }
 
+impl<'a> Heartbeat<'a> {
+    /// That of a worker which runs nothing.
+    #[must_use]
+    pub fn idle(worker: WorkerId, lease: Duration, info: &'a WorkerInfo) -> Self {
+        Self { worker, lease, info, busy: 0, leases: &[], quiet_at: None, counts: None }
+    }
+}
+
 /// The reply to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beaten {

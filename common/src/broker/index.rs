@@ -10,7 +10,7 @@ use crate::task::Indexes;
 
 /// An index: a label, as the first 64 bits of the hash of its name and value.
 ///
-/// That is enough, because whoever reads an index checks the labels of the jobs in it: two labels with the same hash cost
+/// That is enough, because readers of an index check the labels of the jobs in it: two labels with the same hash cost
 /// only that. The task is not part of it, so that one set in each partition has all jobs of, say, a customer.
 ///
 /// ```

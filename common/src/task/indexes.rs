@@ -6,7 +6,7 @@ use crate::job::Metadata;
 
 /// Names of at most three labels of a task's jobs by which the jobs can be found without reading others.
 ///
-/// Each costs a job an entry in a sorted set, about 150 bytes; hence so few.
+/// Each costs a job an entry in a sorted set, about 150 bytes; so there are few.
 ///
 /// ```
 /// use crunch_common::task::Indexes;

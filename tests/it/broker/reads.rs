@@ -199,15 +199,7 @@ async fn a_page_of_workers_reads_only_those_workers() {
     let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();
     for &worker in &ids {
         let lease = Duration::from_secs(60);
-        let heartbeat = Heartbeat {
-            worker,
-            lease,
-            info: &info,
-            busy: 0,
-            leases: &[],
-            quiet_at: None,
-            counts: None,
-        };
+        let heartbeat = Heartbeat::idle(worker, lease, &info);
         broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
     ids.sort();

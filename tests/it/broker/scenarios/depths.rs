@@ -6,7 +6,7 @@ use crunch_common::broker::QueueDepth;
 
 use super::*;
 
-/// A new id of a job that was submitted so many minutes ago.
+/// A new id of a job that was submitted that many minutes ago.
 fn aged(id: JobId, minutes: u64) -> JobId {
     let time = id.created_at().unix_ms() - minutes * 60_000;
     let text = id.to_string();
