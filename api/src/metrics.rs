@@ -9,8 +9,8 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::metrics::{
-    HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics,
-    WEBHOOK_DELIVERIES, WEBHOOKS_UP, labels,
+    HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, Metrics, WEBHOOK_DELIVERIES,
+    WEBHOOKS_UP, labels,
 };
 
 use shared::SharedMetrics;
@@ -47,7 +47,6 @@ impl ApiMetrics {
 /// Creates the counters whose labels are known. Prometheus sees no increase in a counter that begins with its first event,
 /// so an alarm about rare events would miss the first ones.
 fn start_at_zero() {
-    leases_lost(0);
     waiting(0.0);
     for sum in Sum::ALL {
         metrics::counter!(HTTP_REFUSED, "sum" => sum.name()).increment(0);
@@ -74,11 +73,6 @@ pub(crate) fn start_deliveries() {
 /// Shows whether deliveries are claimed and settled.
 pub(crate) fn set_delivering(delivering: bool) {
     metrics::gauge!(WEBHOOKS_UP).set(f64::from(u8::from(delivering)));
-}
-
-/// Counts leases that were reclaimed from silent workers.
-pub(crate) fn leases_lost(count: u64) {
-    metrics::counter!(LEASES_LOST).increment(count);
 }
 
 /// Totals that are limited over all requests.

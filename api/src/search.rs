@@ -38,8 +38,8 @@ pub(crate) fn add(
     added.map_err(|error| query::invalid(parameter, error))
 }
 
-/// Returns the index by which the jobs of a list are found: that of the first label that has one, unless the client
-/// requests a scan. A page continues as its list began.
+/// Returns the index by which the jobs of a list are found: that of the first label, by name, that has one, unless the
+/// client requests a scan. A page continues as its list began.
 ///
 /// # Errors
 /// If the client requests what there is not.
@@ -48,28 +48,32 @@ pub(crate) fn index(
     requested: Option<&str>,
     is_indexed: IsIndexed<'_>,
 ) -> Result<Option<IndexId>, Problem> {
-    if let Some(cursor) = &list.cursor {
-        return Ok(cursor.index());
-    }
-    let mut labels = list.metadata.iter();
-    match requested {
-        None => Ok(labels
-            .filter(|(name, _)| is_indexed(list.task.as_ref(), name))
-            .find_map(|(name, value)| IndexId::of(name, value))),
+    let indexes = || list.metadata.iter().map(|(name, value)| (name, IndexId::of(name, value)));
+    let declared = || {
+        let declared = indexes().filter(|(name, _)| is_indexed(list.task.as_ref(), name));
+        declared.filter_map(|(_, index)| index).next()
+    };
+    let found = match requested {
+        None => declared(),
         Some(_) if list.metadata.is_empty() => {
-            Err(query::invalid(SEARCH, format!("it is only for lists with {LABEL}")))
+            return Err(query::invalid(SEARCH, format!("it is only for lists with {LABEL}")));
         }
-        Some(SCAN) => Ok(None),
+        Some(SCAN) => None,
+        // A task may have declared it earlier.
         Some(INDEX) => {
-            let index = labels.find_map(|(name, value)| IndexId::of(name, value));
+            let index = declared().or_else(|| indexes().find_map(|(_, index)| index));
             let too_long = || {
                 let most = IndexId::MAX_VALUE_BYTES;
                 query::invalid(SEARCH, format!("values above {most} bytes are not indexed"))
             };
-            index.ok_or_else(too_long).map(Some)
+            Some(index.ok_or_else(too_long)?)
         }
-        Some(_) => Err(query::invalid(SEARCH, format!("expected {}", SEARCH_WORDS.join(" or ")))),
-    }
+        Some(_) => {
+            let expected = format!("expected {}", SEARCH_WORDS.join(" or "));
+            return Err(query::invalid(SEARCH, expected));
+        }
+    };
+    Ok(list.cursor.as_ref().map_or(found, |cursor| cursor.index()))
 }
 
 /// Describes the search of a page; `None` if the list has no filter by labels.
@@ -113,6 +117,7 @@ mod tests {
         assert_eq!(by(None, None, &long), SCAN);
         assert_eq!(by(Some(SCAN), None, &acme), SCAN);
         assert_eq!(by(Some(INDEX), Some("other"), &acme), "customer");
+        assert_eq!(by(Some(INDEX), None, &[("a", "b"), ("customer", "acme")]), "customer");
         assert!(by(Some(INDEX), None, &long).contains("64 bytes"));
         assert!(by(Some("fast"), None, &acme).contains("index or scan"));
         assert!(by(Some(SCAN), None, &[]).contains("only for lists"));

@@ -116,7 +116,10 @@ impl Server {
         let drain_for = self.config.drain;
         let mut running = self.start(readiness, catalog)?;
         tokio::select! {
-            ended = &mut running.serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
+            ended = &mut running.serving => {
+                running.app.otel.end().await;
+                return ended.map_err(std::io::Error::other)?.map_err(Into::into);
+            }
             () = shutdown.requested(1) => {}
         }
         running.stop(&shutdown, drain_for).await;
@@ -223,8 +226,7 @@ impl Server {
 
 fn start_otel(config: &ApiConfig) -> Result<Otel, Error> {
     let instance = WorkerId::generate().to_string();
-    let version = env!("CARGO_PKG_VERSION");
-    let service = Service { name: "crunch-api", version, instance: &instance };
+    let service = Service { name: "crunch-api", instance: &instance };
     Ok(Otel::start(&config.otel, service)?)
 }
 

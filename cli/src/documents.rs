@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::clock;
 use crate::error::{Error, Problem};
 
 /// Reads an item of a list.
@@ -210,9 +211,9 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// How long it is.
+    /// How long it is, so far.
     pub(crate) fn minutes(&self) -> f64 {
-        (self.to.duration_since(self.from).as_secs_f64() / 60.0).max(1.0)
+        (self.to.min(clock::now()).duration_since(self.from).as_secs_f64() / 60.0).max(1.0)
     }
 }
 
@@ -292,6 +293,12 @@ pub(crate) struct Search {
     by: String,
     looked_at: u64,
     of: Option<u64>,
+}
+
+impl Search {
+    pub(crate) fn is_by_index(&self) -> bool {
+        self.by == "index"
+    }
 }
 
 impl Acted {

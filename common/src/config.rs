@@ -82,7 +82,10 @@ fn exposed_secret(command: &Command, matches: &ArgMatches) -> Option<String> {
 /// Whether a value is a secret: only an address without user and password is not.
 fn is_secret(value: &OsStr) -> bool {
     let value = value.to_string_lossy();
-    !value.contains("://") || value.contains('@') || value.contains("pass=")
+    let is_scheme =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+    let is_address = value.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme));
+    !is_address || value.contains('@') || value.contains("pass=")
 }
 
 /// `crunch-worker: CRUNCH_WORKER_CONCURRENCY=lots: expected a whole number from 1 to 1024`
@@ -156,6 +159,7 @@ mod tests {
         }
         assert!(read(&["--redis-url", "redis://host:7000/3"]).is_ok());
         assert!(is_secret(OsStr::new("whsec_aHVudGVyMg==")));
+        assert!(is_secret(OsStr::new("x-api-key=s3cret,origin=https://host")));
     }
 
     #[test]

@@ -1,33 +1,53 @@
 //! Sends what is exported to the collector: OTLP over HTTP, as protobuf.
 //!
 //! Called only on threads of the SDK that do nothing else, so it may block; a client for async code would need a runtime
-//! there. One client serves spans and metrics, follows no redirects and uses no proxies of the environment. An outage of
-//! the collector is logged once.
+//! there. It follows no redirects and uses no proxies of the environment. An outage of the collector is logged once for
+//! each signal: many collectors accept only one.
 
-use std::fs;
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crunch_common::backoff::Backoff;
+use crunch_common::pem;
 use flate2::write::GzEncoder;
 use opentelemetry_sdk::error::OTelSdkError;
+use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use ureq::Agent;
 use ureq::http::{HeaderName, HeaderValue, Response, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::Error;
 use crate::config::{Compression, OtelConfig};
 
 /// The largest response that is read: it says how many spans were rejected, and why.
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
-/// The wait before the first retry, doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The pauses between attempts of one export.
+const PAUSES: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) };
 
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Spans,
+    Metrics,
+}
+
+impl Signal {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Spans => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+}
+
+/// The collector, for one signal.
 #[derive(Debug)]
 pub(crate) struct Collector {
+    signal: Signal,
     agent: Agent,
     endpoint: String,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -35,7 +55,9 @@ pub(crate) struct Collector {
     timeout: Duration,
     /// Exports that failed since the last one that succeeded.
     failures: AtomicU64,
-    is_ending: AtomicBool,
+    /// Whether the process ends.
+    is_ending: Mutex<bool>,
+    ends: Condvar,
 }
 
 /// Why a request had no effect.
@@ -48,29 +70,40 @@ struct Failure {
 }
 
 impl Collector {
-    pub(crate) fn new(endpoint: &str, config: &OtelConfig) -> Result<Self, Error> {
+    pub(crate) fn new(signal: Signal, endpoint: &str, config: &OtelConfig) -> Result<Self, Error> {
         let headers = config.headers.iter().flat_map(|pairs| pairs.iter());
-        let header = |(name, value): (&str, &str)| Some((name.parse().ok()?, value.parse().ok()?));
+        let header = |(name, value): (&str, &str)| {
+            let mut value: HeaderValue = value.parse().ok()?;
+            value.set_sensitive(true);
+            Some((name.parse().ok()?, value))
+        };
         Ok(Self {
+            signal,
             agent: agent(config)?,
             endpoint: endpoint.to_owned(),
             headers: headers.filter_map(header).collect(),
             compression: config.compression,
             timeout: config.timeout,
             failures: AtomicU64::new(0),
-            is_ending: AtomicBool::new(false),
+            is_ending: Mutex::new(false),
+            ends: Condvar::new(),
         })
     }
 
     /// Ends the wait for a collector that is away: the process ends.
     pub(crate) fn end_retries(&self) {
-        self.is_ending.store(true, Ordering::Relaxed);
+        *self.is_ending.lock() = true;
+        self.ends.notify_all();
     }
 
-    /// Sends a message to the path of its signal; returns the body of the response. A request that may succeed later is
-    /// sent again until the time of an export is over.
-    pub(crate) fn send(&self, path: &str, message: &impl Message) -> Result<Vec<u8>, OTelSdkError> {
-        let sent = self.encode(message).and_then(|body| self.deliver(path, &body));
+    /// Sends a message; returns the body of the response. A request that may succeed later is sent again until the time
+    /// of an export is over.
+    pub(crate) fn send(&self, message: &impl Message) -> Result<Vec<u8>, OTelSdkError> {
+        // The client panics where no thread can be started to look up a name; the thread of the SDK would end with it.
+        let deliver = |body: Vec<u8>| catch_unwind(AssertUnwindSafe(|| self.deliver(&body)));
+        let sent = self.encode(message).and_then(|body| {
+            deliver(body).unwrap_or_else(|_| Err("the HTTP client panicked".to_owned()))
+        });
         self.log(sent.as_ref().err());
         sent.map_err(OTelSdkError::InternalFailure)
     }
@@ -85,27 +118,29 @@ impl Collector {
         zipped.map_err(|error| error.to_string())
     }
 
-    fn deliver(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+    fn deliver(&self, body: &[u8]) -> Result<Vec<u8>, String> {
         let deadline = Instant::now() + self.timeout;
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let failure = match self.post(path, body, left) {
+            let failure = match self.post(body, left) {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let wait = failure.retry_after.unwrap_or(pause);
+            failures += 1;
+            let wait = failure.retry_after.unwrap_or_default().max(PAUSES.draw(failures));
             let is_last = !failure.is_temporary || Instant::now() + wait >= deadline;
-            if is_last || self.is_ending.load(Ordering::Relaxed) {
+            let mut is_ending = self.is_ending.lock();
+            if is_last || *is_ending {
                 return Err(failure.reason);
             }
-            thread::sleep(wait);
-            pause *= 2;
+            // A process that ends tries once more at once.
+            self.ends.wait_for(&mut is_ending, wait);
         }
     }
 
-    fn post(&self, path: &str, body: &[u8], time_limit: Duration) -> Result<Vec<u8>, Failure> {
-        let mut request = self.agent.post(format!("{}{path}", self.endpoint));
+    fn post(&self, body: &[u8], time_limit: Duration) -> Result<Vec<u8>, Failure> {
+        let mut request = self.agent.post(format!("{}{}", self.endpoint, self.signal.path()));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -125,19 +160,21 @@ impl Collector {
 
     /// Logs the begin and the end of an outage.
     fn log(&self, failure: Option<&String>) {
+        let (signal, endpoint) = (self.signal, origin(&self.endpoint));
         match failure {
             None => {
                 let failures = self.failures.swap(0, Ordering::Relaxed);
                 if failures > 0 {
                     tracing::info!(
+                        ?signal,
                         failures,
-                        "the OpenTelemetry collector accepts spans and metrics again"
+                        "the OpenTelemetry collector accepts exports again"
                     );
                 }
             }
             Some(error) => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!(endpoint = self.endpoint, %error, "cannot export to the OpenTelemetry collector, spans and metrics are dropped until it accepts them");
+                    tracing::warn!(?signal, endpoint, %error, "cannot export to the OpenTelemetry collector, what it would get is dropped until it accepts it");
                 }
             }
         }
@@ -162,20 +199,20 @@ impl Failure {
     }
 }
 
+/// The endpoint as it is logged: its path may be secret.
+pub(crate) fn origin(endpoint: &str) -> &str {
+    let host = endpoint.find("://").map_or(0, |at| at + "://".len());
+    endpoint[host..].find('/').map_or(endpoint, |length| &endpoint[..host + length])
+}
+
 fn agent(config: &OtelConfig) -> Result<Agent, Error> {
     let mut tls = TlsConfig::builder();
     if let Some(path) = &config.certificate {
-        let error =
-            |reason: String| Error::Certificate { reason: format!("{}: {reason}", path.display()) };
-        let pem = fs::read(path).map_err(|cause| error(cause.to_string()))?;
-        let certificate = |item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        };
-        let certificates: Vec<_> = parse_pem(&pem).filter_map(certificate).collect();
-        if certificates.is_empty() {
-            return Err(error("the file contains no certificate".to_owned()));
-        }
+        let certificates = pem::certificates(path).map_err(|reason| Error::Certificate {
+            reason: format!("{}: {reason}", path.display()),
+        })?;
+        let certificates: Vec<_> =
+            certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
     }
     let config = Agent::config_builder()

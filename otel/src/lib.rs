@@ -30,7 +30,7 @@ pub use pairs::Pairs;
 pub use post::{Post, Posting};
 pub use send::Sending;
 
-use collector::Collector;
+use collector::{Collector, Signal};
 use measures::Measures;
 use spans::Spans;
 
@@ -46,8 +46,6 @@ pub struct Otel(Option<Arc<Exporters>>);
 pub struct Service<'a> {
     /// The name, unless the configuration has another one.
     pub name: &'static str,
-    /// The version.
-    pub version: &'static str,
     /// What distinguishes this process from others of the same service.
     pub instance: &'a str,
 }
@@ -66,7 +64,7 @@ pub enum Error {
 
 #[derive(Debug)]
 struct Exporters {
-    collector: Arc<Collector>,
+    collectors: [Arc<Collector>; 2],
     spans: Option<Spans>,
     measures: Option<Measures>,
 }
@@ -80,14 +78,22 @@ impl Otel {
         let Some(endpoint) = config.endpoint.as_deref().filter(|_| !config.disabled) else {
             return Ok(Self::default());
         };
-        let collector = Arc::new(Collector::new(endpoint, config)?);
+        let collector = |signal| Collector::new(signal, endpoint, config).map(Arc::new);
+        let collectors = [collector(Signal::Spans)?, collector(Signal::Metrics)?];
+        let [of_spans, of_metrics] = collectors.clone();
         let resource = resource(config, service);
-        let spans = (config.traces == Exporter::Otlp)
-            .then(|| Spans::start(config, &resource, service.version, collector.clone()));
+        let spans =
+            (config.traces == Exporter::Otlp).then(|| Spans::start(config, &resource, of_spans));
         let measures = (config.metrics == Exporter::Otlp)
-            .then(|| Measures::start(config, resource, service.version, collector.clone()));
-        tracing::info!(%endpoint, traces = spans.is_some(), metrics = measures.is_some(), "exporting by OTLP");
-        Ok(Self(Some(Arc::new(Exporters { collector, spans, measures }))))
+            .then(|| Measures::start(config, resource, of_metrics));
+        let endpoint = collector::origin(endpoint);
+        tracing::info!(
+            endpoint,
+            traces = spans.is_some(),
+            metrics = measures.is_some(),
+            "exporting by OTLP"
+        );
+        Ok(Self(Some(Arc::new(Exporters { collectors, spans, measures }))))
     }
 
     /// Exports what is left, for at most two seconds. Call it when nothing else runs.
@@ -96,8 +102,9 @@ impl Otel {
         let (done, ended) = oneshot::channel();
         // A thread that nothing waits for: those of a runtime would keep the process from ending.
         let started = thread::Builder::new().name("last-export".to_owned()).spawn(move || {
-            exporters.collector.end_retries();
-            exporters.spans.iter().for_each(|spans| spans.end(LAST_EXPORT));
+            exporters.collectors.iter().for_each(|collector| collector.end_retries());
+            // Half of the time, so that spans which cannot be exported do not cost the metrics.
+            exporters.spans.iter().for_each(|spans| spans.end(LAST_EXPORT / 2));
             exporters.measures.iter().for_each(Measures::end);
             // Fails only if the time is over.
             let _ = done.send(());
@@ -117,7 +124,7 @@ fn resource(config: &OtelConfig, service: Service<'_>) -> Resource {
         .with_schema_url(TelemetryResourceDetector.detect().iter().map(pair), names::SCHEMA_URL)
         .with_attributes([
             KeyValue::new(names::SERVICE_NAME, service.name),
-            KeyValue::new(names::SERVICE_VERSION, service.version),
+            KeyValue::new(names::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
             KeyValue::new(names::SERVICE_INSTANCE_ID, service.instance.to_owned()),
         ])
         .with_attributes(configured)

@@ -45,7 +45,6 @@ impl Measures {
     pub(crate) fn start(
         config: &OtelConfig,
         resource: Resource,
-        version: &'static str,
         collector: Arc<Collector>,
     ) -> Self {
         let reader = PeriodicReader::builder(Exporter(collector));
@@ -53,7 +52,7 @@ impl Measures {
             .with_reader(reader.with_interval(config.metric_interval).build())
             .with_resource(resource)
             .build();
-        let meter = provider.meter_with_scope(scope(version));
+        let meter = provider.meter_with_scope(scope());
         let histogram = |name: &'static str, bounds: &[f64]| {
             meter.f64_histogram(name).with_unit("s").with_boundaries(bounds.to_vec()).build()
         };
@@ -111,7 +110,7 @@ struct Exporter(Arc<Collector>);
 
 impl PushMetricExporter for Exporter {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        self.0.send("/v1/metrics", &ExportMetricsServiceRequest::from(metrics)).map(drop)
+        self.0.send(&ExportMetricsServiceRequest::from(metrics)).map(drop)
     }
 
     fn force_flush(&self) -> OTelSdkResult {

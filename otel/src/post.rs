@@ -77,7 +77,7 @@ impl Posting {
         }
     }
 
-    /// Ends the request. One that is dropped instead is not exported: it was not answered, and is made again.
+    /// Ends the request. One that is dropped instead is not exported: it was not made, or is made again.
     pub fn ended(self, post: &Post<'_>) {
         let Some(Active { exporters, begun, context, parent }) = self.0 else { return };
         let Some(spans) = &exporters.spans else { return };

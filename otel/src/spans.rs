@@ -65,7 +65,6 @@ impl Spans {
     pub(crate) fn start(
         config: &OtelConfig,
         resource: &Resource,
-        version: &'static str,
         collector: Arc<Collector>,
     ) -> Self {
         let waiting = Arc::<AtomicUsize>::default();
@@ -79,7 +78,7 @@ impl Spans {
             processor: BatchSpanProcessor::new(exporter, batches.build()),
             waiting,
             sampler: sampler(config),
-            scope: scope(version),
+            scope: scope(),
         }
     }
 
@@ -132,7 +131,8 @@ impl Spans {
 }
 
 /// The scope of all spans and metrics.
-pub(crate) fn scope(version: &'static str) -> InstrumentationScope {
+pub(crate) fn scope() -> InstrumentationScope {
+    let version = env!("CARGO_PKG_VERSION");
     InstrumentationScope::builder(SCOPE).with_version(version).with_schema_url(SCHEMA_URL).build()
 }
 
@@ -178,7 +178,7 @@ impl SpanExporter for Exporter {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let response = self
             .collector
-            .send("/v1/traces", &ExportTraceServiceRequest { resource_spans })
+            .send(&ExportTraceServiceRequest { resource_spans })
             .inspect_err(|_| count_dropped(count as u64))?;
         let response = ExportTraceServiceResponse::decode(response.as_slice()).unwrap_or_default();
         let rejected = response.partial_success.map_or(0, |partial| partial.rejected_spans);

@@ -205,3 +205,25 @@ async fn a_worker_with_a_port_exports_metrics_of_its_attempts() {
     }
     actor.returns(&json!(1)).await;
 }
+
+/// Whichever process finds it: heartbeats of workers sweep too.
+#[tokio::test]
+async fn a_lease_that_is_lost_is_counted_by_one_process() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let lease = ("CRUNCH_WORKER_LEASE_MS", "1000");
+    let mut killed = stack.worker_with(&api, 1, &[lease]).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let _lost = stage.wait_for_handler().await;
+    let mut other =
+        stack.worker_with(&api, 1, &[lease, ("CRUNCH_WORKER_ADDR", "127.0.0.1:0")]).await;
+    let url = other.wait_for_log("listening on ").await;
+
+    killed.kill().await;
+    stage.wait_for_handler().await.returns(&json!(1)).await;
+    api.wait_for_status(&id, "succeeded").await;
+    let lost = |metrics: &BTreeMap<String, f64>| metrics["crunch_leases_lost_total"];
+    let of_worker = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    assert_eq!((lost(&read_metrics(&api).await) + lost(&parse(&of_worker))), 1.0);
+}

@@ -228,8 +228,7 @@ impl Services {
 
 fn start_otel(config: &WorkerConfig, worker: WorkerId) -> Result<Otel, Error> {
     let instance = worker.to_string();
-    let version = env!("CARGO_PKG_VERSION");
-    let service = Service { name: "crunch-worker", version, instance: &instance };
+    let service = Service { name: "crunch-worker", instance: &instance };
     Ok(Otel::start(&config.otel, service)?)
 }
 

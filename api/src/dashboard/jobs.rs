@@ -52,21 +52,27 @@ impl Filters {
     /// Reads a query; empty fields of the form are no filters. Its field for a label has the name and the value.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut pairs = query::pairs(query)?;
+        // Of a label every character counts.
+        let is_label = |name: &str| search::label(name).is_some();
+        pairs.retain(|(name, value)| is_label(name) || !value.trim().is_empty());
         pairs.iter_mut().filter(|(name, _)| name == METADATA).for_each(|(name, value)| {
-            if let Some((label, of_label)) = value.trim().split_once('=') {
-                (*name, *value) = (format!("{METADATA}.{label}"), of_label.to_owned());
+            if let Some((label, of_label)) = value.split_once('=') {
+                (*name, *value) =
+                    (format!("{METADATA}.{}", label.trim_start()), of_label.to_owned());
             }
         });
         // Otherwise one could be shown and another one used.
         if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
             return Err(query::invalid(name, "is given twice"));
         }
-        // Of a label every character counts.
-        let is_label = |name: &str| search::label(name).is_some();
-        pairs.retain(|(name, value)| is_label(name) || !value.trim().is_empty());
         let others = pairs.iter_mut().filter(|(name, _)| !is_label(name));
         others.for_each(|(_, value)| *value = value.trim().to_owned());
         Ok(Self(pairs))
+    }
+
+    /// Whether jobs are searched by their labels.
+    pub(super) fn has_labels(&self) -> bool {
+        self.names().any(|name| search::label(name).is_some())
     }
 
     /// Reads a query that has no other filters than these.

@@ -10,6 +10,7 @@ use futures_util::stream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
+use super::jobs::Filters;
 use super::viewer::Viewer;
 use super::{Call, Dashboard, ROOT, kept};
 use crate::auth::Scope;
@@ -50,7 +51,7 @@ pub(super) async fn stream(
     let page = page.ok_or_else(|| Problem::new(NOT_FOUND, "there is no such page"))?;
     let (path, query) = page.split_once('?').unwrap_or((page, ""));
     // What forms ask is not live, and to count jobs or to search takes longer than other pages.
-    let is_search = path == "/dashboard/jobs" && query.contains("metadata");
+    let is_search = path == "/dashboard/jobs" && Filters::read(query)?.has_labels();
     let is_form = ["/dashboard/jobs/actions", "/dashboard/jobs/new"];
     if is_search || is_form.iter().any(|form| path.starts_with(form)) {
         return Err(Problem::new(NOT_FOUND, "this page is not live"));

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Broker, Error, Looks, Swept};
-use crunch_common::job::Partition;
-
-use crate::metrics;
+use crunch_common::broker::{Broker, Error, Looks};
 
 pub(crate) struct Sweeper {
     pub(crate) broker: Broker,
@@ -22,19 +19,9 @@ impl Sweeper {
         let all: Vec<_> = self.broker.partitions().collect();
         let (due, _away) = self.broker.to_sweep(&all, &mut self.looks).await?;
         for partition in due {
-            match self.broker.sweep(partition, self.looks.quiet_at(partition)).await {
-                Ok(swept) => report(partition, swept),
-                Err(error) => outcome = Err(error),
-            }
+            let swept = self.broker.sweep(partition, self.looks.quiet_at(partition)).await;
+            outcome = swept.map(drop).and(outcome);
         }
         outcome
-    }
-}
-
-fn report(partition: Partition, Swept { requeued, failed, .. }: Swept) {
-    if requeued + failed > 0 {
-        metrics::leases_lost(requeued + failed);
-        metrics::finished("", "", "failed", failed);
-        tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
     }
 }

@@ -11,7 +11,7 @@ use super::Session;
 use super::filter::Filter;
 use crate::client::{Client, Request};
 use crate::clock;
-use crate::documents::Acted;
+use crate::documents::{Acted, Search};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::format;
@@ -88,7 +88,7 @@ impl Horizon {
     }
 
     /// Waits until no further job can be before it: so the number in a question is exact.
-    fn pass(self) {
+    pub(super) fn pass(self) {
         thread::sleep(self.passes.saturating_duration_since(Instant::now()));
     }
 }
@@ -114,6 +114,11 @@ pub(super) fn run(
         sum.add(found);
     }
     let total = sum.matched;
+    if sum.search.as_ref().is_some_and(Search::is_by_index) {
+        log::note(
+            "only jobs that had this label declared as an index when they were submitted; --search scan finds all",
+        );
+    }
     if consent.dry_run || total == 0 {
         return report(session, &sum, verb, consent.dry_run);
     }

@@ -34,6 +34,9 @@ pub(super) struct Filter {
     /// Only jobs with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(super) metadata: Vec<(String, String)>,
+    /// How jobs with labels are found: by the index of a label, or by looking at all jobs
+    #[arg(long, value_name = "HOW", value_parser = ["index", "scan"], requires = "metadata")]
+    pub(super) search: Option<String>,
 }
 
 const STATUSES: [&str; 7] =
@@ -63,6 +66,7 @@ impl Filter {
         let labels = self.metadata.iter();
         labels
             .fold(request, |request, (key, value)| request.query(&format!("metadata.{key}"), value))
+            .query_if("search", self.search.as_ref())
             .query_if("status", self.status.as_ref())
             .query_if("task", self.task.as_ref())
             .query_if("queue", self.queue.as_ref())
@@ -83,6 +87,7 @@ impl fmt::Display for Filter {
             ("error", &self.error),
             ("since", &since),
             ("before", &before),
+            ("search", &self.search),
         ];
         let given = all
             .iter()

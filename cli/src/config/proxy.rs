@@ -1,4 +1,4 @@
-//! The proxy between this machine and the API: chosen by the scheme of the API's address, as curl does.
+//! The proxy between this machine and the API: chosen by the scheme of the API's address.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};

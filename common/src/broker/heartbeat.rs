@@ -12,7 +12,7 @@ use super::error::Error;
 use super::functions::Function;
 use super::history::NumberedCounts;
 use super::lease::{LeaseKey, WorkerId};
-use super::sweep::in_ms;
+use super::sweep::{Swept, in_ms};
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
@@ -288,7 +288,8 @@ impl Broker {
             };
             let call = Call::new(Function::Heartbeat, partition).once();
             let reply = self.link.call(call, arguments).await?;
-            let features = read_heartbeat(reply, &mut outcome)?;
+            let (features, swept) = read_heartbeat(reply, &mut outcome)?;
+            swept.report(partition);
             self.settings.check_features(&features)?;
         }
         Ok(outcome)
@@ -449,12 +450,13 @@ fn read_reported(code: &Value) -> Result<Reported, Error> {
     }
 }
 
-/// Returns the features in use.
-fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<String, Error> {
+/// Returns the features in use, and what was taken back from silent workers.
+fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(String, Swept), Error> {
     let mut replies = reply::array(reply)?.into_iter();
     let mut next =
         || replies.next().ok_or_else(|| Error::unreadable("incomplete reply to heartbeat"));
     let (known, more, features, wanted) = (next()?, next()?, next()?, next()?);
+    let (requeued, failed) = (reply::unsigned(&next()?)?, reply::unsigned(&next()?)?);
     outcome.forgotten |= reply::integer(&known)? == 0;
     outcome.sweep_on |= reply::integer(&more)? == 1;
     outcome.wanted = WorkerState::named(&reply::text(wanted)?);
@@ -465,7 +467,7 @@ fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<String, Error> {
             _ => Verdict::Lost,
         });
     }
-    reply::text(features)
+    Ok((reply::text(features)?, Swept { requeued, failed, ..Swept::default() }))
 }
 
 fn write_report(command: &mut Cmd, report: &Report) {

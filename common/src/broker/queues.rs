@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use redis::{Pipeline, Value};
 
 use super::depth::{QUEUES_A_TRIP, QueueDepth};
@@ -179,10 +180,10 @@ impl Broker {
         now: u64,
         counted: u64,
     ) -> Result<Vec<QueueSummary>, Error> {
-        let depths = self.depths_of(keys, names, now).await?;
         let mut pipeline = redis::pipe();
         names.iter().for_each(|name| ask_more(&mut pipeline, keys, name, now, counted));
-        let replies = self.pooled(keys.partition(), &pipeline).await?;
+        let depths = Box::pin(self.depths_of(keys, names, now));
+        let (depths, replies) = try_join(depths, self.pooled(keys.partition(), &pipeline)).await?;
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
         for ((name, depth), more) in names.iter().zip(&depths).zip(replies.chunks_exact(2)) {

@@ -12,6 +12,7 @@ use super::error::Error;
 use super::functions::Function;
 use super::{Broker, reply};
 use crate::job::Partition;
+use crate::telemetry::metrics::{JOBS_FINISHED, LEASES_LOST, labels};
 use crate::time::{Timestamp, whole_ms};
 
 /// The outcome of a sweep.
@@ -25,6 +26,19 @@ pub struct Swept {
     pub promoted: u64,
     /// Expired entries deleted.
     pub trimmed: u64,
+}
+
+impl Swept {
+    /// Counts and logs jobs that were taken back. The broker does it, since APIs and workers sweep, and heartbeats do.
+    pub(super) fn report(&self, partition: Partition) {
+        let Self { requeued, failed, .. } = *self;
+        if requeued + failed > 0 {
+            metrics::counter!(LEASES_LOST).increment(requeued + failed);
+            let finished = labels("", "", &[("status", "failed")]);
+            metrics::counter!(JOBS_FINISHED, finished).increment(failed);
+            tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
+        }
+    }
 }
 
 /// How often a partition is swept in which nothing can be due.
@@ -100,10 +114,17 @@ impl Broker {
             let reply = self.link.call(call, arguments).await?;
             let [_, requeued, failed, promoted, trimmed, more, features] = reply::fields(reply)?;
             self.settings.check_features(&reply::text(features)?)?;
-            total.requeued += reply::unsigned(&requeued)?;
-            total.failed += reply::unsigned(&failed)?;
-            total.promoted += reply::unsigned(&promoted)?;
-            total.trimmed += reply::unsigned(&trimmed)?;
+            let swept = Swept {
+                requeued: reply::unsigned(&requeued)?,
+                failed: reply::unsigned(&failed)?,
+                promoted: reply::unsigned(&promoted)?,
+                trimmed: reply::unsigned(&trimmed)?,
+            };
+            swept.report(partition);
+            total.requeued += swept.requeued;
+            total.failed += swept.failed;
+            total.promoted += swept.promoted;
+            total.trimmed += swept.trimmed;
             if reply::integer(&more)? == 0 {
                 break;
             }

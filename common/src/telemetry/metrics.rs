@@ -75,7 +75,12 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Answers and reports of children of servers about attempts that did not run any more",
     ),
-    (LEASES_LOST, Kind::Counter, Unit::Count, "Leases reclaimed from silent workers by this API"),
+    (
+        LEASES_LOST,
+        Kind::Counter,
+        Unit::Count,
+        "Leases reclaimed from silent workers by this process",
+    ),
     (SLOTS, Kind::Gauge, Unit::Count, "Slots of this worker"),
     (SLOTS_BUSY, Kind::Gauge, Unit::Count, "Slots of this worker that run a job"),
     (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Attempts of this process to connect to Redis"),
@@ -135,6 +140,8 @@ impl Metrics {
         for outcome in ["connected", "failed"] {
             metrics::counter!(REDIS_CONNECTS, "outcome" => outcome).increment(0);
         }
+        metrics::counter!(SPANS_DROPPED).increment(0);
+        metrics::counter!(LEASES_LOST).increment(0);
         Some(Self(handle))
     }
 

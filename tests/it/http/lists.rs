@@ -194,8 +194,10 @@ async fn a_cursor_that_was_tampered_with_is_refused() {
         String::new(),
     ];
     let encoded = forged.iter().map(|text| URL_SAFE_NO_PAD.encode(text));
-    let other_lists =
-        [format!("{cursor}&status=failed"), format!("{cursor}&status=queued&queue=none")];
+    // A page that ended before the first queue of a partition could be of the list of any queue.
+    let has_queue = !text.split('/').nth(2).unwrap().is_empty();
+    let of_a_queue = has_queue.then(|| format!("{cursor}&status=queued&queue=none"));
+    let other_lists = [format!("{cursor}&status=failed")].into_iter().chain(of_a_queue);
     for cursor in encoded
         .chain([format!("{cursor}="), format!("{cursor}A"), cursor[1..].to_owned()])
         .chain(other_lists)

@@ -218,7 +218,7 @@ pub const ALERTS: &[Alert] = &[
         query: "max by (queue) (crunch_queue_oldest_age_seconds) > 300 \
                 unless on (queue) max by (queue) (crunch_queue_paused) == 1",
         holds_for: "5m",
-        summary: "The oldest job of the queue {{ $labels.queue }} has waited for {{ $value | humanizeDuration }}",
+        summary: "The oldest job that waits in the queue {{ $labels.queue }} is {{ $value | humanizeDuration }} old",
         // Two APIs export the same age.
         fires: Example {
             series: &[
@@ -244,7 +244,8 @@ pub const ALERTS: &[Alert] = &[
         name: "CrunchQueuePaused",
         section: "A queue is paused for long",
         severity: Severity::Warning,
-        query: "max by (queue) (crunch_queue_paused) == 1",
+        // A scrape without Redis does not begin the hour again.
+        query: "max by (queue) (max_over_time(crunch_queue_paused[2m])) == 1",
         holds_for: "1h",
         summary: "The queue {{ $labels.queue }} has been paused for more than an hour",
         fires: Example {
@@ -253,7 +254,7 @@ pub const ALERTS: &[Alert] = &[
             at: 70,
         },
         is_silent: Example {
-            series: &[(r#"crunch_queue_paused{queue="q"}"#, "1x50 0 1x50")],
+            series: &[(r#"crunch_queue_paused{queue="q"}"#, "1x50 0x3 1x50")],
             before: 50,
             at: 100,
         },
@@ -262,12 +263,19 @@ pub const ALERTS: &[Alert] = &[
         name: "CrunchJobsFailing",
         section: "Many jobs fail for good",
         severity: Severity::Warning,
+        // A queue that did not exist had no failed jobs, but if Prometheus did not look yet, nobody knows.
         query: "max by (queue) (crunch_queue_jobs{state=\"failed\"}) \
-                - max by (queue) (crunch_queue_jobs{state=\"failed\"} offset 15m) > 10",
+                - (max by (queue) (crunch_queue_jobs{state=\"failed\"} offset 15m) \
+                or (0 * max by (queue) (crunch_queue_jobs{state=\"failed\"}) \
+                and on() max(crunch_queue_jobs{state=\"failed\"} offset 15m))) > 10",
         holds_for: "0m",
         summary: "{{ $value }} jobs of the queue {{ $labels.queue }} failed for good in 15 minutes",
         fires: Example {
-            series: &[(r#"crunch_queue_jobs{queue="q",state="failed"}"#, "500x20 500+1x30")],
+            // The second queue is new, and all of its jobs fail at once.
+            series: &[
+                (r#"crunch_queue_jobs{queue="q",state="failed"}"#, "500x60"),
+                (r#"crunch_queue_jobs{queue="new",state="failed"}"#, "_x30 50+1x30"),
+            ],
             before: 25,
             at: 40,
         },

@@ -113,8 +113,8 @@ pub const PANELS: &[Row] = &[
                 "With 5xx, in the last five minutes",
                 "percentunit",
                 &[query(
-                    "sum(rate(crunch_http_request_duration_seconds_count{status=~\"5..\"}[5m])) \
-                     / sum(rate(crunch_http_request_duration_seconds_count[5m])) or vector(0)",
+                    "sum(rate(crunch_http_request_duration_seconds_count{status=~\"5..\",route!~\"/livez|/readyz\"}[5m])) \
+                     / sum(rate(crunch_http_request_duration_seconds_count{route!~\"/livez|/readyz\"}[5m])) or vector(0)",
                     "5xx",
                 )],
             ),

@@ -114,7 +114,7 @@ fn whole(duration: std::time::Duration) -> std::time::Duration {
 pub(super) fn is_encrypted(client: &Client, findings: &mut Findings) {
     let uri: Uri = client.target.url.parse().unwrap_or_default();
     let is_plain = uri.scheme_str() == Some("http");
-    let is_here = uri.host().is_some_and(is_local);
+    let is_here = uri.host().is_some_and(is_local) && client.target.proxy.is_none();
     match (is_plain, is_here, &client.target.key) {
         (false, _, _) => findings.ok("encryption", "the connection is encrypted"),
         (true, true, _) => findings.ok("encryption", "not needed on this machine"),

@@ -59,7 +59,9 @@ impl Action {
     pub(super) fn count(&self, client: &Client) -> Result<Counted, Error> {
         match self {
             Self::RedriveQueue(_) | Self::RedriveError(_) => {
-                let before = Some(Horizon::take(client)?.time);
+                let horizon = Horizon::take(client)?;
+                horizon.pass();
+                let before = Some(horizon.time);
                 let filter = self.filter(before);
                 let acted = bulk::act(client, (Verb::Retry, &filter), u64::MAX, true, |_| ())?;
                 Ok(Counted { jobs: acted.matched, before })

@@ -79,9 +79,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.read_jobs(&page.jobs).await?;
             self.read_attachments(&page.attachments).await?;
             self.read_idempotency(page.idempotency).await?;
-            for (partition, index) in page.indexes {
-                self.check_index(partition, index).await?;
-            }
+            self.check_indexes(&page.indexes).await?;
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
                 return Ok(());

@@ -23,8 +23,8 @@ fn first_of(time: Timestamp) -> String {
 /// A part of an index, the newest first.
 struct Window {
     ids: Vec<JobId>,
-    /// How many ids the whole index has.
-    of: u64,
+    /// How many ids the whole index has; only of the first window, and for a caller that may see all of them.
+    of: Option<u64>,
     /// Whether nothing follows.
     is_last: bool,
 }
@@ -39,13 +39,16 @@ impl Broker {
         let mut search = Search::new(query, index);
         let (mut next, mut width) = (search.start(), query.limit.clamp(1, STRIDE));
         loop {
-            let window = self.index_window(query, index, next, width).await?;
+            let counts = query.among.is_none() && search.page.of.is_none();
+            let window = self.index_window(query, index, (next, width, counts)).await?;
+            // Every partition is asked, also those whose jobs are not among the next ones.
+            search.read += usize::from(self.settings.space.len()) / 4;
             let advances = |below| window.ids.first().is_none_or(|&first| first < below);
             if matches!(next, Some(Below::Id(id)) if !advances(id)) {
                 // Somebody changed its scores: the next window would be the same, without end.
                 return Err(Error::unreadable(format!("the index {index} is not sorted by id")));
             }
-            search.page.of = query.among.is_none().then_some(window.of);
+            search.page.of = search.page.of.or(window.of);
             for chunk in window.ids.chunks(width) {
                 for (&id, job) in chunk.iter().zip(self.listed(chunk).await?) {
                     search.look(id, job);
@@ -70,35 +73,36 @@ impl Broker {
         &self,
         query: &ListQuery,
         index: IndexId,
-        next: Option<Below>,
-        width: usize,
+        (next, width, counts): (Option<Below>, usize, bool),
     ) -> Result<Window, Error> {
         // Few of the ids of many partitions are below the ends of all windows.
         let width = (4 * width / usize::from(self.settings.space.len())).clamp(4, width.max(4));
+        let after = query.created_after;
         let parts = self
             .partitions()
-            .map(|partition| self.index_part(partition, index, (query.created_after, next, width)));
-        let (mut ids, mut end, mut of) = (Vec::new(), None, 0);
+            .map(|partition| self.index_part(partition, index, (after, next, width), counts));
+        let (mut ids, mut end, mut of) = (Vec::new(), None, counts.then_some(0));
         for part in join_all(parts).await {
             let (part, count) = part?;
             if part.len() == width {
                 end = end.max(part.last().copied());
             }
             ids.extend(part);
-            of += count;
+            of = of.zip(count).map(|(of, count)| of + count);
         }
         ids.retain(|&id| Some(id) >= end);
         ids.sort_unstable_by(|one, other| other.cmp(one));
         Ok(Window { ids, of, is_last: end.is_none() })
     }
 
-    /// Returns the jobs that follow in a partition, and how many the index has there.
+    /// Returns the jobs that follow in a partition, and, if it is asked, how many the index has there.
     async fn index_part(
         &self,
         partition: Partition,
         index: IndexId,
         (after, next, width): (Option<Timestamp>, Option<Below>, usize),
-    ) -> Result<(Vec<JobId>, u64), Error> {
+        counts: bool,
+    ) -> Result<(Vec<JobId>, Option<u64>), Error> {
         let key = self.settings.keys(partition).index(index);
         let top = match next {
             None => "+".to_owned(),
@@ -108,10 +112,14 @@ impl Broker {
         let bottom = after.map_or_else(|| "-".to_owned(), |time| format!("[{}", first_of(time)));
         let mut ask = redis::pipe();
         ask.cmd("ZRANGE").arg(&key).arg(top).arg(bottom).arg("BYLEX").arg("REV");
-        ask.arg("LIMIT").arg(0).arg(width).cmd("ZCARD").arg(&key);
-        let [ids, count] = reply::fields(redis::Value::Array(self.pooled(partition, &ask).await?))?;
-        let ids = reply::array(ids)?.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
-        Ok((ids, reply::unsigned(&count)?))
+        ask.arg("LIMIT").arg(0).arg(width);
+        if counts {
+            ask.cmd("ZCARD").arg(&key);
+        }
+        let mut replies = self.pooled(partition, &ask).await?.into_iter();
+        let ids = reply::array(replies.next().unwrap_or(redis::Value::Nil))?;
+        let ids = ids.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
+        Ok((ids, replies.next().map(|count| reply::unsigned(&count)).transpose()?))
     }
 }
 

@@ -181,18 +181,18 @@ do
     end
   end
 
-  local function is_indexed(p, index, id) return redis.call('ZSCORE', key.index(p, index), id) ~= false end
+  local function score_in(p, index, id) return tonumber(redis.call('ZSCORE', key.index(p, index), id) or nil) end
 
-  -- A job is in the indexes that it names, and in no other.
+  -- A job is in the indexes that it names, and in no other. All scores are 0, so that ids are sorted.
   function examine_indexes(p, suspect, job, found)
     local id, names = suspect.id, job and job.indexes or ''
     for name in string.gmatch(names, '%S+') do
-      if not is_indexed(p, name, id) then
+      if score_in(p, name, id) ~= 0 then
         report(found, 'unlisted', function(w) indexes.enter(w, p, id, name) end)
       end
     end
     local met = string.match(suspect.place, '^index:(%S+)$')
-    if met and not string.find(' ' .. names .. ' ', ' ' .. met .. ' ', 1, true) and is_indexed(p, met, id) then
+    if met and not string.find(' ' .. names .. ' ', ' ' .. met .. ' ', 1, true) and score_in(p, met, id) then
       report(found, job and 'misplaced' or 'orphan', function(w) indexes.leave(w, p, id, met) end)
     end
   end

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from crunch.aio_connections import AsyncConnections
-from crunch.api.calls import Calls, JobFilter, Submission, checked_key
+from crunch.api.calls import Calls, JobFilter, Search, Submission, checked_key
 from crunch.api.handle import Handle
 from crunch.api.http import Emit, NoResponse, Open, Pause, Read, Response, Send
 from crunch.api.settings import DEFAULT_TIMEOUT_S, DEFAULT_WAIT_S, Settings
@@ -194,13 +194,17 @@ class AsyncClient:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
+        search: Search | None = None,
     ) -> AsyncIterator[AsyncJobHandle[Any]]:
         """List jobs: the newest first; those of a status or queue, sorted by these.
 
-        `metadata` are labels with the values that the jobs must have. An index finds them if the
-        task declares one; otherwise every job is looked at.
+        `metadata` are labels with the values that the jobs must have. If the task declares an index
+        of a label, or without `task` any task does, it finds those that had it when they were
+        submitted; otherwise, and with `search="scan"`, every job is looked at.
         """
-        filter_ = JobFilter(status, task, queue, error, created_after, created_before, metadata)
+        filter_ = JobFilter(
+            status, task, queue, error, created_after, created_before, metadata, search
+        )
         async for document in self._stream(self._calls.jobs(filter_)):
             yield AsyncJobHandle(self, document)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
-from crunch.api.calls import Calls, JobFilter, Submission, checked_key
+from crunch.api.calls import Calls, JobFilter, Search, Submission, checked_key
 from crunch.api.handle import Handle
 from crunch.api.http import Emit, NoResponse, Open, Pause, Read, Response, Send
 from crunch.api.settings import DEFAULT_TIMEOUT_S, DEFAULT_WAIT_S, Settings
@@ -192,13 +192,17 @@ class Client:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
+        search: Search | None = None,
     ) -> Iterator[JobHandle[Any]]:
         """List jobs: the newest first; those of a status or queue, sorted by these.
 
-        `metadata` are labels with the values that the jobs must have. An index finds them if the
-        task declares one; otherwise every job is looked at.
+        `metadata` are labels with the values that the jobs must have. If the task declares an index
+        of a label, or without `task` any task does, it finds those that had it when they were
+        submitted; otherwise, and with `search="scan"`, every job is looked at.
         """
-        filter_ = JobFilter(status, task, queue, error, created_after, created_before, metadata)
+        filter_ = JobFilter(
+            status, task, queue, error, created_after, created_before, metadata, search
+        )
         for document in self._stream(self._calls.jobs(filter_)):
             yield JobHandle(self, document)
 

@@ -29,12 +29,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("an expired job stays in its indexes", "      indexes.leave(w, p, ids[at], job[2])\n", ""),
     (
         "an audit overlooks a job that is missing from an index",
-        "if not is_indexed(p, name, id) then",
+        "if score_in(p, name, id) ~= 0 then",
         "if false then",
     ),
     (
         "an audit overlooks a job in an index that it does not name",
-        "and is_indexed(p, met, id) then",
+        "and score_in(p, met, id) then",
         "and false then",
     ),
 ];

@@ -434,6 +434,10 @@ pub(super) async fn indexes(world: &mut World) -> Check {
 
     world.tamper("ZREM", &north_index, &[&second]).await;
     world.expect_healed("unlisted 1").await?;
+    world.tamper("ZADD", &north_index, &["5", &second]).await;
+    world.expect_healed("unlisted 1").await?;
+    let unsorted = world.tamper("ZCOUNT", &north_index, &["1", "+inf"]).await;
+    ensure(unsorted == redis::Value::Int(0), "ids are sorted again")?;
     world.tamper("ZREM", &acme_index, &[&first]).await;
     world.tamper("ZADD", &north_index, &["0", &unlabelled]).await;
     world.tamper("ZADD", "index:00112233aabbccdd", &["0", &second]).await;

@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlencode
 
 from crunch.api import documents, options
@@ -75,6 +75,10 @@ class Submitted:
     """Whether an earlier submission with the same key had created the job."""
 
 
+Search = Literal["index", "scan"]
+"""How jobs with labels are found."""
+
+
 @dataclass(frozen=True)
 class JobFilter:
     """Which jobs a list contains."""
@@ -86,6 +90,7 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: Mapping[str, str] | None = None
+    search: Search | None = None
 
     def parameters(self) -> dict[str, str]:
         """Return the query parameters."""
@@ -96,6 +101,7 @@ class JobFilter:
             "error": self.error,
             "created_after": self.created_after and self.created_after.isoformat(),
             "created_before": self.created_before and self.created_before.isoformat(),
+            "search": self.search,
             **{f"metadata.{name}": value for name, value in (self.metadata or {}).items()},
         }
         return {name: str(value) for name, value in given.items() if value is not None}

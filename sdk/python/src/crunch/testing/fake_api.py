@@ -193,7 +193,13 @@ class Store:
         documents = [job.document(self.now, listed=True) for job in reversed(self.jobs.values())]
         members = {"status": "status", "task": "task", "queue": "queue", "error": "error_group"}
         given = [(member, query[name]) for name, member in members.items() if name in query]
-        items = [it for it in documents if all(it[member] == value for member, value in given)]
+        labels = [(name[9:], query[name]) for name in query if name.startswith("metadata.")]
+        items = [
+            it
+            for it in documents
+            if all(it[member] == value for member, value in given)
+            and all(it["metadata"].get(label) == value for label, value in labels)
+        ]
         return lambda: _page(items)
 
     def errors(self, _request: Request, query: Mapping[str, str]) -> Reply:
