@@ -1,4 +1,5 @@
-//! What it costs Redis that Prometheus collects the metrics of an API, with many jobs, queues and workers.
+//! What it costs Redis that Prometheus collects the metrics of an API, and how long pages of the dashboard take, with many
+//! jobs, queues and workers.
 //!
 //! The CPU of an idle system is subtracted. How long single commands take is what Redis' slow log says, with all of them
 //! in it; a busy machine that preempts Redis makes the longest ones longer.
@@ -34,17 +35,22 @@ pub(crate) struct Arguments {
     /// How often the metrics are collected.
     #[arg(long, default_value_t = 20)]
     scrapes: u32,
+    /// How often each page is read.
+    #[arg(long, default_value_t = 100)]
+    views: u32,
 }
 
 /// Longer than what an API has read is kept.
 const PAUSE: Duration = Duration::from_millis(2100);
+/// Longer than a page is kept.
+const PAGE_KEPT: Duration = Duration::from_millis(1050);
 /// Queues that a worker claims from: each is some bytes to read.
 const QUEUES_OF_A_WORKER: usize = 20;
 
 /// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
-    let Arguments { jobs, queues, workers, scrapes } = *arguments;
+    let Arguments { jobs, queues, workers, scrapes, views } = *arguments;
     let mut testbed = Testbed::start(SHIPPED).await;
     testbed.fill(jobs, PAYLOAD, queues).await;
     fill_side_lanes(&testbed.broker, queues).await;
@@ -64,6 +70,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
     let busy = before.until_now(testbed.server());
     let calls = commands_of_a_scrape(&mut testbed, &api, workers).await;
+    let pages = read_pages(&api, &task_name(0, queues), views).await;
     registered.abort();
 
     let cpu = (busy.cpu - idle.cpu) / f64::from(scrapes) * 1e3;
@@ -71,6 +78,32 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.record("scrape: answer, p50", Samples::new(answers).ms(0.5), Unit::Milliseconds);
     session.record("scrape: commands", calls.len() as f64, Unit::Counted(""));
     session.record("scrape: longest command", Samples::new(calls).ms(1.0), Unit::Counted("ms"));
+    for (path, taken) in pages {
+        let name = format!("page /dashboard{path}, p99");
+        session.record(&name, Samples::new(taken).ms(0.99), Unit::Milliseconds);
+    }
+}
+
+/// Reads each page so often, and never one that is kept. Returns how long each took.
+async fn read_pages(api: &Api, queue: &str, views: u32) -> Vec<(String, Vec<Duration>)> {
+    let newest = api.get("/jobs?limit=1").await.json();
+    let id = newest["items"][0]["id"].as_str().expect("there are jobs");
+    let one_queue = [format!("/queues/{queue}"), format!("/jobs?queue={queue}&status=queued")];
+    let one_job = [format!("/jobs?task={queue}"), format!("/jobs/{id}")];
+    let fixed = ["", "/queues", "/jobs", "/errors", "/workers", "/tasks", "/deliveries", "/system"];
+    let paths = fixed.map(str::to_owned).into_iter().chain(one_queue).chain(one_job);
+    let mut pages: Vec<_> = paths.map(|path| (path, Vec::new())).collect();
+    for _ in 0..views {
+        let round = Instant::now();
+        for (path, taken) in &mut pages {
+            let start = Instant::now();
+            let answer = api.get(&format!("/dashboard{path}")).await;
+            taken.push(start.elapsed());
+            assert_eq!(answer.status.as_u16(), 200, "{path}");
+        }
+        sleep(PAGE_KEPT.saturating_sub(round.elapsed())).await;
+    }
+    pages
 }
 
 /// Gives every tenth queue jobs outside its normal lane.
