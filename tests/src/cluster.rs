@@ -1,6 +1,6 @@
 //! A Redis Cluster on this machine: masters with equal shares of the slots, and replicas.
 
-use redis::{FromRedisValue, RedisError, RedisResult};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
 use crate::RedisServer;
 use crate::formation::SLOTS;
@@ -377,9 +377,17 @@ async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> R
     command(words).query_async(&mut connection).await
 }
 
-/// Waits as long as tests wait for anything.
+/// Waits as long as tests wait for anything, also while the node loads what it gets from its master.
 async fn execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> T {
-    command(words).query_async(&mut node.connect().await).await.unwrap()
+    let mut connection = node.connect().await;
+    eventually("the node has loaded its data", async || {
+        let answer: RedisResult<T> = command(words).query_async(&mut connection).await;
+        let loads = |error: &RedisError| {
+            error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+        };
+        if answer.as_ref().is_err_and(loads) { None } else { Some(answer.unwrap()) }
+    })
+    .await
 }
 
 fn command(words: &[&str]) -> redis::Cmd {

@@ -85,11 +85,11 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-/// Runs the plan. Prints nothing.
+/// Runs the plan. Calls `injected` with the number of faults so far after each.
 ///
 /// # Errors
 /// If the run fails for a reason that is not a violation.
-pub async fn run(plan: Plan) -> anyhow::Result<Report> {
+pub async fn run(plan: Plan, injected: impl Fn(u32)) -> anyhow::Result<Report> {
     let start = Instant::now();
     let mut topology = Topology::start(&plan).await?;
     let clients = Clients::start(&plan, &topology.broker()?);
@@ -102,6 +102,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
         clients.wait_until_all_accepted().await;
         gaps.push(clients.gaps(&concerned));
         topology.wait_until_whole().await;
+        injected(number + 1);
     }
     let accepted = clients.end().await;
     let broker = topology.broker()?;
