@@ -382,9 +382,8 @@ async fn execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> T {
     let mut connection = node.connect().await;
     eventually("the node has loaded its data", async || {
         let answer: RedisResult<T> = command(words).query_async(&mut connection).await;
-        let loads = |error: &RedisError| {
-            error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
-        };
+        let loads =
+            |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading);
         if answer.as_ref().is_err_and(loads) { None } else { Some(answer.unwrap()) }
     })
     .await

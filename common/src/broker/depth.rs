@@ -90,6 +90,13 @@ fn ask_lane(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane)
     pipeline.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
 }
 
+/// Asks whether any of some queues has this key.
+fn ask_any(pipeline: &mut Pipeline, names: &[QueueName], key: impl Fn(&QueueName) -> String) {
+    for names in names.chunks(QUEUES_A_QUESTION) {
+        pipeline.cmd("EXISTS").arg(names.iter().map(&key).collect::<Vec<_>>());
+    }
+}
+
 /// A queue, and what was read of it so far.
 struct Reading<'a> {
     name: &'a QueueName,
@@ -98,11 +105,15 @@ struct Reading<'a> {
     may_run: bool,
     /// Whether it may have jobs outside its normal lane.
     may_have_side: bool,
+    may_have_failed: bool,
+    may_have_ghosts: bool,
     ghosts: u64,
 }
 
 /// Number of queues per round trip.
 pub(crate) const QUEUES_A_TRIP: usize = 100;
+/// Of this many queues one command finds out whether any of them has a set that few have.
+const QUEUES_A_QUESTION: usize = 10;
 
 impl Broker {
     /// Returns the depths of up to `max` queues of each partition that were used in the last hour or contain anything, by
@@ -146,8 +157,8 @@ impl Broker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut queues, any_ghosts) = self.read_normal_lanes(keys, names, now_ms).await?;
-        let lanes = self.read_rare_sets(keys, &mut queues, any_ghosts).await?;
+        let mut queues = self.read_normal_lanes(keys, names, now_ms).await?;
+        let lanes = self.read_rare_sets(keys, &mut queues).await?;
         self.read_lanes(keys, &mut queues, &lanes, now_ms).await?;
         let all = queues.into_iter().map(|mut queue| {
             queue.it.depth.leave_out_ghosts(queue.ghosts);
@@ -156,43 +167,46 @@ impl Broker {
         Ok(all.collect())
     }
 
-    /// The first round trip. Also returns whether any of the queues has ghosts.
+    /// The first round trip.
     async fn read_normal_lanes<'a>(
         &self,
         keys: &Keys,
         names: &'a [QueueName],
         now_ms: u64,
-    ) -> Result<(Vec<Reading<'a>>, bool), Error> {
+    ) -> Result<Vec<Reading<'a>>, Error> {
         let texts: Vec<_> = names.iter().map(QueueName::as_str).collect();
-        let ghosts: Vec<_> = names.iter().map(|name| keys.ghosts(name)).collect();
         let mut pipeline = redis::pipe();
         pipeline.cmd("SMISMEMBER").arg(keys.paused()).arg(&texts);
         pipeline.cmd("SMISMEMBER").arg(keys.side_queues()).arg(&texts);
-        pipeline.cmd("ZMSCORE").arg(keys.due()).arg(&texts).cmd("EXISTS").arg(&ghosts);
-        for name in names {
-            ask_lane(&mut pipeline, keys, name, &NORMAL);
-            pipeline.cmd("ZCARD").arg(keys.failed(name));
-        }
+        pipeline.cmd("ZMSCORE").arg(keys.due()).arg(&texts);
+        ask_any(&mut pipeline, names, |name| keys.failed(name));
+        ask_any(&mut pipeline, names, |name| keys.ghosts(name));
+        names.iter().for_each(|name| ask_lane(&mut pipeline, keys, name, &NORMAL));
         let mut replies = self.pooled(keys.partition(), &pipeline).await?;
-        let each = replies.split_off(4);
-        let [paused, side, due, ghosts] = reply::fields(Value::Array(replies))?;
+        let questions = names.len().div_ceil(QUEUES_A_QUESTION);
+        let lanes = replies.split_off(3 + 2 * questions);
+        let any = replies.split_off(3);
+        let any = any.iter().map(|count| Ok(reply::integer(count)? > 0));
+        let any = any.collect::<Result<Vec<_>, Error>>()?;
+        let (failed, ghosts) = any.split_at(questions);
+        let [paused, side, due] = reply::fields(Value::Array(replies))?;
         let (side, due) = (reply::array(side)?, reply::array(due)?);
         let mut queues = Vec::with_capacity(names.len());
         for (at, paused) in reply::array(paused)?.into_iter().enumerate() {
-            let (lane, failed) = each[3 * at..3 * at + 3].split_at(2);
             let mut it =
                 QueueDepth { paused: reply::integer(&paused)? == 1, ..QueueDepth::default() };
-            it.depth.failed = reply::unsigned(&failed[0])?;
-            it.depth.add_lane(lane, now_ms)?;
+            it.depth.add_lane(&lanes[2 * at..2 * at + 2], now_ms)?;
             queues.push(Reading {
                 name: &names[at],
                 it,
                 may_run: due[at] != Value::Nil,
                 may_have_side: reply::integer(&side[at])? == 1,
+                may_have_failed: failed[at / QUEUES_A_QUESTION],
+                may_have_ghosts: ghosts[at / QUEUES_A_QUESTION],
                 ghosts: 0,
             });
         }
-        Ok((queues, reply::integer(&ghosts)? > 0))
+        Ok(queues)
     }
 
     /// The second round trip, if any of the queues may have something else. Returns the further lanes that have jobs, each
@@ -201,19 +215,24 @@ impl Broker {
         &self,
         keys: &Keys,
         queues: &mut [Reading<'_>],
-        any_ghosts: bool,
     ) -> Result<Vec<(usize, Lane)>, Error> {
         let mut pipeline = redis::pipe();
-        for Reading { name, may_run, may_have_side, .. } in &*queues {
-            if any_ghosts {
+        for queue in &*queues {
+            let name = queue.name;
+            if queue.may_have_failed {
+                pipeline.cmd("ZCARD").arg(keys.failed(name));
+            }
+            if queue.may_have_ghosts {
                 pipeline.cmd("SCARD").arg(keys.ghosts(name));
             }
-            if *may_run {
+            if queue.may_run {
                 pipeline.cmd("ZCARD").arg(keys.running(name));
             }
-            if *may_have_side {
-                let lanes: Vec<_> = other_lanes().map(|lane| keys.ready(name, lane)).collect();
-                pipeline.cmd("ZCARD").arg(keys.delayed(name)).cmd("EXISTS").arg(lanes);
+            if queue.may_have_side {
+                pipeline.cmd("ZCARD").arg(keys.delayed(name));
+                for lane in other_lanes() {
+                    pipeline.cmd("EXISTS").arg(keys.ready(name, lane));
+                }
                 pipeline.cmd("SMEMBERS").arg(keys.parked(name));
             }
         }
@@ -221,7 +240,10 @@ impl Broker {
         let mut next = || replies.next().ok_or_else(|| Error::unreadable("too few replies"));
         let mut lanes = Vec::new();
         for (at, queue) in queues.iter_mut().enumerate() {
-            if any_ghosts {
+            if queue.may_have_failed {
+                queue.it.depth.failed = reply::unsigned(&next()?)?;
+            }
+            if queue.may_have_ghosts {
                 queue.ghosts = reply::unsigned(&next()?)?;
             }
             if queue.may_run {
@@ -229,8 +251,10 @@ impl Broker {
             }
             if queue.may_have_side {
                 queue.it.depth.delayed = reply::unsigned(&next()?)?;
-                if reply::integer(&next()?)? > 0 {
-                    lanes.extend(other_lanes().map(|lane| (at, lane.clone())));
+                for lane in other_lanes() {
+                    if reply::integer(&next()?)? > 0 {
+                        lanes.push((at, lane.clone()));
+                    }
                 }
                 for task in reply::array(next()?)? {
                     lanes.push((at, Lane::Parked(reply::parsed(task)?)));

@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         pause: Duration::from_millis(pause_ms),
         directory: directory.path().to_owned(),
     };
-    let report = run(plan, |number| eprintln!("{number} of {times}")).await?;
+    let report = run(plan, |number| println!("{number} of {times}")).await?;
     println!("{report}");
     if report.violations.is_empty() {
         return Ok(ExitCode::SUCCESS);
