@@ -32,6 +32,7 @@ mod tasks;
 mod text;
 mod ticks;
 mod viewer;
+mod waits;
 mod workers;
 
 use actix_web::http::header;

@@ -307,6 +307,12 @@ impl Broker {
         self.link.forget_at(partition);
     }
 
+    /// Percent of the memory limit of Redis from which no new jobs are accepted.
+    #[must_use]
+    pub fn memory_watermark(&self) -> u8 {
+        self.settings.memory_watermark
+    }
+
     /// Returns every partition of the key space.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         self.settings.partitions()

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use askama::Template;
-use crunch_common::broker::{BulkAction, ListQuery};
+use crunch_common::broker::{BulkAction, ErrorGroup, ListQuery};
 use crunch_common::job::Status;
 
 use super::jobs::Filters;
@@ -18,7 +18,7 @@ use crate::routes::actions as routes;
 use crate::state::App;
 
 /// How many jobs one form changes at most; the next page offers to go on.
-const MAX_JOBS: &str = "100000";
+const MAX_JOBS: u64 = 100_000;
 /// The fields of the form that are no filters.
 const NO_FILTERS: [&str; 4] = ["token", "count", "typed", "limit"];
 
@@ -27,6 +27,8 @@ const NO_FILTERS: [&str; 4] = ["token", "count", "typed", "limit"];
 struct Confirm {
     action: BulkAction,
     filters: Vec<(String, String)>,
+    /// The kind of error that is a filter.
+    error: Option<ErrorGroup>,
     count: u64,
     /// Whether there are more than were counted.
     more: bool,
@@ -52,6 +54,7 @@ pub(super) async fn confirm(
     let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let is_indexed = |task: Option<&_>, label: &str| app.catalog.indexes(task, label);
     let request = routes::Request::read(&format!("{asked}&dry_run=true"), &is_indexed)?;
+    let request_error = request.list().error.clone();
     let (count, more) = match exact(app, viewer, request.list()).await? {
         Some(count) => (count, false),
         None => {
@@ -62,10 +65,15 @@ pub(super) async fn confirm(
     let action: BulkAction =
         filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
     let list = filters.without("action");
+    let error = match &request_error {
+        Some(id) => app.broker.error_group(id).await?,
+        None => None,
+    };
     let title = format!("{} {} jobs", title(action), text::count(count));
     let template = Confirm {
         action,
         filters: all,
+        error,
         count,
         more,
         typed: count > TYPED_ABOVE,
@@ -119,13 +127,16 @@ struct ActedPage {
     changed: u64,
     /// Jobs that had changed meanwhile.
     left: u64,
+    /// Whether more match than were confirmed; those are left.
+    beyond: bool,
     /// What the next form sends, if there is more to do.
     next: Option<Vec<(String, String)>>,
     list: String,
     token: TokenField,
 }
 
-/// Does what was asked, for at most five seconds, and reports how many jobs it has changed.
+/// Does what was asked, for at most five seconds, and reports how many jobs it has changed: no more than were confirmed,
+/// although more may match since.
 pub(super) async fn act(
     call: &Call,
     viewer: &Viewer,
@@ -134,7 +145,10 @@ pub(super) async fn act(
     require_confirmation(&posted)?;
     let is_filter = |(name, _): &(&str, &str)| !NO_FILTERS.contains(name);
     let fields: Vec<_> = posted.fields().filter(is_filter).collect();
-    let asked = query::encoded(fields.iter().copied().chain([("limit", MAX_JOBS)]));
+    // None if they were too many to be counted.
+    let confirmed = posted.get("limit").and_then(|text| text.parse::<u64>().ok());
+    let limit = confirmed.unwrap_or(MAX_JOBS).min(MAX_JOBS).to_string();
+    let asked = query::encoded(fields.iter().copied().chain([("limit", limit.as_str())]));
     let is_indexed = |task: Option<&_>, label: &str| call.app.catalog.indexes(task, label);
     let request = routes::Request::read(&asked, &is_indexed)?;
     let action = request.action();
@@ -144,13 +158,17 @@ pub(super) async fn act(
     let filters: Vec<_> = others.collect();
     let list = filters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let list = query::encoded(list.filter(|(name, _)| *name != "action"));
-    let next = report
-        .next_cursor
-        .map(|cursor| filters.into_iter().chain([("cursor".to_owned(), cursor)]).collect());
+    let remaining = confirmed.map(|confirmed| confirmed.saturating_sub(report.matched));
+    let beyond = report.next_cursor.is_some() && remaining == Some(0);
+    let next = report.next_cursor.filter(|_| !beyond).map(|cursor| {
+        let limit = remaining.map(|remaining| ("limit".to_owned(), remaining.to_string()));
+        filters.into_iter().chain([("cursor".to_owned(), cursor)]).chain(limit).collect()
+    });
     let template = ActedPage {
         action,
         changed: report.changed,
         left: report.matched - report.changed,
+        beyond,
         next,
         list,
         token: TokenField,

@@ -7,14 +7,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crunch_common::broker::{Attempt, Delivery, JobRecord, LogLine};
 use crunch_common::job::Payload;
+use crunch_common::time::Timestamp;
 
 use super::page::{Page, Section};
 use super::viewer::{Rights, Viewer};
-use super::{Call, see_other, text};
+use super::{Call, see_other, text, waits};
 use crate::action_log::Action;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::routes::jobs as routes;
+use crate::routes::paging::MAX_LIMIT;
 use crate::routes::results::reserve;
 use crate::state::App;
 
@@ -33,6 +35,8 @@ struct Job {
     payload: Shown,
     result: Option<Shown>,
     deliveries: Vec<Delivery>,
+    /// Why it waits.
+    waits: Vec<String>,
     rights: Rights,
 }
 
@@ -58,6 +62,11 @@ impl Job {
         self.job.id.to_string()
     }
 
+    /// When it was or will be due, unless it has ended.
+    fn due(&self) -> Option<Timestamp> {
+        self.job.run_at.filter(|_| !self.job.status.is_terminal())
+    }
+
     fn may_retry(&self) -> bool {
         crunch_common::broker::BulkAction::Retry.applies_to(self.job.status)
     }
@@ -70,6 +79,7 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Res
         app.broker.log(job.id, 0),
         app.broker.deliveries(job.id),
     )?;
+    let waits = if job.status.is_terminal() { Vec::new() } else { waits(app, &job).await? };
     let payload = shown_payload(app, &job).await?;
     let result = shown_result(app, &job).await?;
     let title = format!("Job {id}");
@@ -79,10 +89,17 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Res
         payload,
         result,
         deliveries: found_or_problem(deliveries)?,
+        waits,
         job,
         rights: viewer.rights(),
     };
     Page::new(title, Section::Jobs, &template)
+}
+
+async fn waits(app: &App, job: &JobRecord) -> Result<Vec<String>, Problem> {
+    let (queue, workers) =
+        tokio::try_join!(app.broker.queue(&job.queue), app.broker.workers(None, MAX_LIMIT))?;
+    Ok(waits::reasons(job, queue.as_ref(), &workers.items))
 }
 
 async fn shown_payload(app: &App, job: &JobRecord) -> Result<Shown, Problem> {

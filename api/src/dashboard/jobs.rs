@@ -66,7 +66,7 @@ impl Filters {
             return Err(query::invalid(name, "is given twice"));
         }
         let others = pairs.iter_mut().filter(|(name, _)| !is_label(name));
-        others.for_each(|(_, value)| *value = value.trim().to_owned());
+        others.for_each(|(name, value)| *value = plain(name, value.trim()));
         Ok(Self(pairs))
     }
 
@@ -166,6 +166,16 @@ impl Filters {
         let fits = |action: &BulkAction| status.is_some_and(|status| action.applies_to(status));
         let query = |action: BulkAction| (action, self.and([("action", action.as_str())]));
         BulkAction::ALL.into_iter().filter(fits).map(query).collect()
+    }
+}
+
+/// A filter as the routes have it: a time may be written as pages show it, in UTC.
+fn plain(name: &str, value: &str) -> String {
+    let is_time = ["created_after", "created_before"].contains(&name);
+    match value.split_once(' ').filter(|_| is_time) {
+        Some((date, time)) if time.len() == 5 => format!("{date}T{time}:00Z"),
+        Some((date, time)) => format!("{date}T{time}Z"),
+        None => value.to_owned(),
     }
 }
 

@@ -38,7 +38,8 @@ struct Overview {
     /// How many warnings are not shown.
     more_warnings: usize,
     errors: Vec<ErrorGroup>,
-    running: Vec<RunningJob>,
+    /// With the worker that runs it.
+    running: Vec<(RunningJob, WorkerSummary)>,
 }
 
 /// What all queues and workers have together.
@@ -92,7 +93,7 @@ pub(super) async fn page(
         attempts: hour.attempts(viewer, Of::default()).map_err(|error| unwritten(&error))?,
         queues: longest(&queues.items),
         errors: errors.items,
-        running: longest_running(workers),
+        running: longest_running(&workers),
     };
     Page::new("Overview", Section::Overview, &overview)
 }
@@ -136,11 +137,14 @@ fn longest(queues: &[QueueSummary]) -> Vec<QueueSummary> {
 }
 
 /// Returns the jobs that have been running longest.
-fn longest_running(workers: Vec<WorkerSummary>) -> Vec<RunningJob> {
-    let mut running: Vec<_> = workers.into_iter().flat_map(|worker| worker.running).collect();
-    running.sort_by_key(|job| job.started_at);
+fn longest_running(workers: &[WorkerSummary]) -> Vec<(RunningJob, WorkerSummary)> {
+    let mut running = Vec::new();
+    for worker in workers {
+        running.extend(worker.running.iter().map(|job| (job, worker)));
+    }
+    running.sort_by_key(|(job, _)| job.started_at);
     running.truncate(SHOWN);
-    running
+    running.into_iter().map(|(job, worker)| (job.clone(), worker.clone())).collect()
 }
 
 fn warnings(

@@ -1,5 +1,7 @@
 //! The queues, one queue, and its verbs.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use crunch_common::broker::{
@@ -40,6 +42,13 @@ impl Row {
 
     const fn waiting(&self) -> u64 {
         self.queue.queued + self.queue.scheduled + self.queue.retrying
+    }
+
+    /// How long its queued jobs take at the rate of the last minute, if no more arrive.
+    fn empty_in(&self) -> Option<Duration> {
+        let per_minute = self.queue.finished_last_minute;
+        let runs = !self.queue.paused && self.queue.queued > 0 && per_minute > 0;
+        runs.then(|| Duration::from_secs(60 * self.queue.queued / per_minute))
     }
 
     /// Whether jobs wait that nobody will run.

@@ -15,6 +15,8 @@ use crate::state::App;
 struct System {
     nodes: Vec<NodeHealth>,
     version: &'static str,
+    /// The percent of Redis' memory from which it accepts no new jobs.
+    watermark: u8,
 }
 
 impl System {
@@ -29,6 +31,10 @@ impl System {
         state.used_memory.saturating_mul(1000) / max.max(1)
     }
 
+    fn refused_from(&self, max: u64) -> u64 {
+        max / 100 * u64::from(self.watermark)
+    }
+
     fn round_trip(state: &NodeState) -> String {
         format!("{:.2}\u{202f}ms", state.round_trip.as_secs_f64() * 1000.0)
     }
@@ -40,6 +46,10 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, 
         return Err(Problem::new(FORBIDDEN, detail));
     }
     let nodes = app.broker.system().await;
-    let template = System { nodes, version: env!("CARGO_PKG_VERSION") };
+    let template = System {
+        nodes,
+        version: env!("CARGO_PKG_VERSION"),
+        watermark: app.broker.memory_watermark(),
+    };
     Page::new("System", Section::System, &template)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use askama::Template;
+use crunch_common::broker::JobRecord;
 use crunch_common::job::{JobId, Status};
 use crunch_common::time::{Timestamp, whole_ms};
 
@@ -101,6 +102,13 @@ impl fmt::Display for Since {
 impl askama::filters::HtmlSafe for Since {}
 
 /// A whole number with its digits in groups of three.
+/// When the last attempt of a job started, if it runs or has ended. A waiting job may have been claimed by a worker that
+/// could not run it.
+pub(super) fn run_of(job: &JobRecord) -> Option<Timestamp> {
+    let has_run = job.status == Status::Running || job.status.is_terminal();
+    job.started_at.filter(|_| has_run)
+}
+
 pub(super) fn count(number: impl fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);

@@ -273,12 +273,55 @@ async fn the_box_finds_any_id_and_name() {
 async fn a_queue_without_workers_says_so() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
-    api.submit("lonely", &json!(1)).await;
+    let id = api.submit("lonely", &json!(1)).await;
     let mut browser = Browser::of(&api);
 
-    assert!(browser.open("/dashboard/queues").await.contains("nobody works here"));
-    assert!(browser.open("/dashboard/queues/lonely").await.contains("nobody works here"));
+    let job = browser.open(&format!("/dashboard/jobs/{id}")).await;
+    assert!(job.contains("no live worker claims from its queue"), "{job}");
+    assert!(browser.open("/dashboard/queues").await.contains("no worker"));
+    assert!(browser.open("/dashboard/queues/lonely").await.contains("no worker"));
     assert!(browser.open("/dashboard").await.contains("has no worker; 1 job waits"));
+}
+
+/// A worker claimed it, and could not run it.
+#[tokio::test]
+async fn a_waiting_job_says_why_it_waits_and_not_that_it_started() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let _worker = stack.worker(&api, 1).await;
+    let unknown = json!({ "queue": "square", "metadata": { "customer": "acme" } });
+    let id = api.submit_with("unknown", &json!(1), &unknown).await;
+    api.wait_for_job(&id, "was released", |job| !job["waiting_for"].is_null()).await;
+    let mut browser = Browser::of(&api);
+
+    let job = browser.open(&format!("/dashboard/jobs/{id}")).await;
+    for reason in ["a worker without its task released it", "no worker of its queue has its task"] {
+        assert!(job.contains(reason), "{job}");
+    }
+    assert!(!job.contains("<dt>Started</dt>") && !job.contains("<dt>Ran for</dt>"), "{job}");
+    assert!(browser.open("/dashboard/jobs").await.contains("customer=acme"));
+    api.post("/queues/square/pause", &json!({})).await;
+    eventually("the page says that the queue is paused", async || {
+        let job = Browser::of(&api).open(&format!("/dashboard/jobs/{id}")).await;
+        job.contains("its queue is paused").then_some(())
+    })
+    .await;
+}
+
+/// As pages show times, in UTC.
+#[tokio::test]
+async fn jobs_are_filtered_by_times_as_pages_show_them() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    api.submit("t", &json!(1)).await;
+    let mut browser = Browser::of(&api);
+    let mut listed = async |query: &str| {
+        browser.open(&format!("/dashboard/jobs?{query}")).await.contains("id=\"job-")
+    };
+    assert!(listed("created_after=2026-01-01+00%3A00").await);
+    assert!(!listed("created_before=2026-01-01+00%3A00%3A00").await);
+    let invalid = browser.open("/dashboard/jobs?created_after=yesterday").await;
+    assert!(invalid.contains("role=\"alert\"") && !invalid.contains("no such jobs"), "{invalid}");
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! Why a job waits, in a sentence: what its own state says, and what keeps workers from it.
+
+use crunch_common::broker::{JobRecord, QueueSummary, WorkerState, WorkerSummary};
+use crunch_common::job::Status;
+
+use super::text;
+
+/// Returns why a job does not run, the most important reason first; nothing if it runs or has ended.
+pub(super) fn reasons(
+    job: &JobRecord,
+    queue: Option<&QueueSummary>,
+    workers: &[WorkerSummary],
+) -> Vec<String> {
+    if job.status == Status::Running || job.status.is_terminal() {
+        return Vec::new();
+    }
+    let mut found: Vec<_> = released(job).into_iter().collect();
+    if queue.is_some_and(|queue| queue.paused) {
+        found.push("its queue is paused".to_owned());
+    }
+    found.extend(without_worker(job, workers).or_else(|| all_busy(job, queue?, workers)));
+    found
+}
+
+/// Why a worker released it.
+fn released(job: &JobRecord) -> Option<String> {
+    let waiting = job.waiting_for.as_ref()?;
+    let detail = waiting.detail.as_deref().unwrap_or_default();
+    Some(match waiting.reason.as_str() {
+        "worker_with_task" => "a worker without its task released it".to_owned(),
+        "newer_worker" => format!("a worker could not read it; a newer one may: {detail}"),
+        "machine" => format!("the machine of a worker cannot run it now: {detail}"),
+        "receiver" => format!("its receiver does not accept deliveries now: {detail}"),
+        other => format!("{other}: {detail}"),
+    })
+}
+
+/// Why no live worker can claim it.
+fn without_worker(job: &JobRecord, workers: &[WorkerSummary]) -> Option<String> {
+    let serving = workers.iter().filter(|worker| worker.info.queues.contains(&job.queue));
+    let serving: Vec<_> = serving.collect();
+    if serving.is_empty() {
+        return Some("no live worker claims from its queue".to_owned());
+    }
+    let is_claiming = |worker: &&&WorkerSummary| worker.info.state == WorkerState::Running;
+    let claiming: Vec<_> = serving.iter().filter(is_claiming).collect();
+    if claiming.is_empty() {
+        return Some("all workers of its queue are quiet or stopping".to_owned());
+    }
+    let has_task = |worker: &&WorkerSummary| worker.info.tasks.contains(&job.task);
+    // An API delivers webhooks, and declares no task.
+    let has_any = job.task.is_reserved() || claiming.into_iter().copied().any(|it| has_task(&it));
+    (!has_any).then(|| "no worker of its queue has its task".to_owned())
+}
+
+/// How busy the workers are that could run it, if it could run now.
+fn all_busy(job: &JobRecord, queue: &QueueSummary, workers: &[WorkerSummary]) -> Option<String> {
+    if job.status != Status::Queued || queue.paused {
+        return None;
+    }
+    let workers: Vec<_> = workers.iter().filter(|it| it.claims_from(&job.queue)).collect();
+    let slots: u64 = workers.iter().map(|worker| worker.info.slots as u64).sum();
+    let busy: u64 = workers.iter().map(|worker| worker.busy).sum();
+    Some(format!(
+        "{} of {} slots of its queue's workers are busy; {} jobs are queued",
+        text::count(busy),
+        text::count(slots),
+        text::count(queue.queued)
+    ))
+}
