@@ -13,13 +13,15 @@ use crate::query;
 use crate::search;
 
 /// The query parameters of the list of jobs.
-pub(crate) const JOBS: [&str; 10] = [
+pub(crate) const JOBS: [&str; 12] = [
     "status",
     "task",
     "queue",
     "error",
     "created_after",
     "created_before",
+    "finished_after",
+    "finished_before",
     search::LABEL,
     search::SEARCH,
     "limit",
@@ -50,6 +52,8 @@ const KNOWN: [(&str, &[&str]); 14] = [
             "error",
             "created_after",
             "created_before",
+            "finished_after",
+            "finished_before",
             search::LABEL,
             search::SEARCH,
             "dry_run",

@@ -50,7 +50,7 @@ def before_call(context, case, kwargs):
             if TIME.match(str(options.get(bound, ""))):
                 del options[bound]
     # Times before 1970 are rejected.
-    for bound in ("created_after", "created_before"):
+    for bound in ("created_after", "created_before", "finished_after", "finished_before"):
         if TIME.match(str(options.get(bound, ""))):
             options[bound] = "2000" + options[bound][4:]
     # How to search is only for lists with a label; and an index has no long values.

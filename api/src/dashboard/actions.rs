@@ -86,7 +86,7 @@ pub(super) async fn confirm(
 /// Returns the number of jobs where Redis has it, without reading them; `None` if they must be counted.
 async fn exact(app: &App, viewer: &Viewer, list: &ListQuery) -> Result<Option<u64>, Problem> {
     let is_narrower = list.created_after.is_some() || list.created_before.is_some();
-    if is_narrower || list.task.is_some() || !list.metadata.is_empty() {
+    if is_narrower || list.has_end() || list.task.is_some() || !list.metadata.is_empty() {
         return Ok(None);
     }
     match (&list.error, &list.queue) {

@@ -10,7 +10,7 @@ use crunch_common::task::TaskName;
 use super::page::{self, Page, Section};
 use super::viewer::Viewer;
 use super::workers;
-use super::{Call, see_other};
+use super::{Call, see_other, text};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::Problem;
 use crate::query;
@@ -67,6 +67,12 @@ async fn place_of(call: &Call, viewer: &Viewer, text: &str) -> Result<Option<Str
         && known_queue(app, &viewer.caller, &queue).await.is_ok()
     {
         return Ok(Some(format!("/dashboard/queues/{queue}")));
+    }
+    if let Some((label, value)) = text.split_once('=')
+        && label.parse::<TaskName>().is_ok()
+    {
+        // A label that is named as most are.
+        return Ok(Some(format!("/dashboard/jobs?{}", text::label_query(label, value))));
     }
     if let Ok(task) = text.parse::<TaskName>()
         && app.catalog.read().await?.iter().any(|declared| declared.task.name == task)

@@ -23,6 +23,8 @@ const DEFAULT_LIMIT: usize = 50;
 const METADATA: &str = "metadata";
 /// How many jobs the pages before looked at.
 const LOOKED_AT: &str = "looked_at";
+/// The filters by time.
+const TIMES: [&str; 4] = ["created_after", "created_before", "finished_after", "finished_before"];
 /// The parameters that are no filters.
 const POSITION: [&str; 3] = ["cursor", "limit", LOOKED_AT];
 
@@ -125,6 +127,10 @@ impl Filters {
         query::encoded(all.filter(|(given, _)| *given != name))
     }
 
+    fn has_times(&self) -> bool {
+        self.names().any(|name| TIMES.contains(&name))
+    }
+
     pub(super) fn is(&self, name: &str, value: &str) -> bool {
         self.get(name) == value
     }
@@ -171,7 +177,7 @@ impl Filters {
 
 /// A filter as the routes have it: a time may be written as pages show it, in UTC.
 fn plain(name: &str, value: &str) -> String {
-    let is_time = ["created_after", "created_before"].contains(&name);
+    let is_time = TIMES.contains(&name);
     match value.split_once(' ').filter(|_| is_time) {
         Some((date, time)) if time.len() == 5 => format!("{date}T{time}:00Z"),
         Some((date, time)) => format!("{date}T{time}Z"),

@@ -7,7 +7,7 @@ use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{
     Error, ErrorGroup, ErrorGroupQuery, NodeHealth, QueuePage, QueueQuery, QueueSummary,
-    RunningJob, WorkerSummary,
+    RunningJob, WorkerState, WorkerSummary,
 };
 use crunch_common::queue::QueueName;
 
@@ -171,6 +171,13 @@ fn warnings(
         } else if waiting > 0 && !served.contains(&queue.name) {
             all.push(of_queue(format!("has no worker; {jobs}")));
         }
+    }
+    for worker in workers.iter().filter(|worker| worker.info.state == WorkerState::Quiet) {
+        all.push(Warning {
+            subject: format!("{}, {}", worker.info.host, worker.info.pid),
+            link: format!("/dashboard/workers#{}", worker.id),
+            text: "is quiet: it takes no jobs".to_owned(),
+        });
     }
     for (worker, suspended) in
         workers.iter().flat_map(|worker| worker.info.suspended.iter().map(move |it| (worker, it)))

@@ -9,6 +9,7 @@ use crunch_common::broker::{
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
+use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use super::text;
 use super::viewer::Viewer;
 
 const MINUTES: usize = 60;
+const HOURS: u64 = 24;
 /// A minute that is not over grows while heartbeats arrive, every few seconds.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -157,6 +159,40 @@ impl Hour {
             series,
         }
     }
+}
+
+/// The attempts of a task that ended in an hour, and how long they took.
+pub(super) struct HourOfTask {
+    pub(super) start: Timestamp,
+    pub(super) attempts: u64,
+    pub(super) p50: String,
+    pub(super) p99: String,
+}
+
+/// Returns the hours of the last day in which attempts of a task ended, the newest first.
+///
+/// # Errors
+/// If Redis is unavailable.
+pub(super) async fn last_day(
+    broker: &Broker,
+    viewer: &Viewer,
+    task: &TaskName,
+) -> Result<Vec<HourOfTask>, Error> {
+    let unit = Unit::Hour;
+    let last = unit.number(Timestamp::now());
+    let hours = (last.saturating_sub(HOURS - 1)..=last).rev();
+    let hours = hours.map(async |first| {
+        let (among, task) = (viewer.caller.queues().cloned(), Some(task.clone()));
+        let query = HistoryQuery { unit, first, points: 1, among, queue: None, task };
+        let series = broker.history(&query).await?.attempts;
+        let mut durations = Durations::default();
+        series.iter().for_each(|series| durations.merge(&series.durations));
+        let attempts = series.iter().flat_map(|series| &series.points).map(Ended::attempts).sum();
+        let quantile = |share| durations.quantile(share).map(text::span);
+        let hour = |(p50, p99)| HourOfTask { start: unit.start(first), attempts, p50, p99 };
+        Ok::<_, Error>(quantile(0.5).zip(quantile(0.99)).map(hour))
+    });
+    Ok(try_join_all(hours).await?.into_iter().flatten().collect())
 }
 
 /// How long attempts took.

@@ -9,7 +9,7 @@ use crunch_common::schema::Schema;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::page::{Page, Section, unwritten};
-use super::past::{LastHour, Of, Took};
+use super::past::{self, HourOfTask, LastHour, Of, Took};
 use super::pretty;
 use super::text;
 use super::viewer::{Rights, Viewer};
@@ -60,6 +60,8 @@ struct Task {
     attempts: Option<String>,
     took: Option<Took>,
     durations: Option<String>,
+    /// The last day.
+    hours: Vec<HourOfTask>,
     payload_schema: Option<String>,
     result_schema: Option<String>,
     rights: Rights,
@@ -83,6 +85,7 @@ pub(super) async fn one(
     let template = Task {
         attempts: hour.attempts(viewer, of_task).map_err(|error| unwritten(&error))?,
         durations: durations.map_err(|error| unwritten(&error))?,
+        hours: past::last_day(&app.broker, viewer, &name).await?,
         took,
         payload_schema: schema(&declared.task.payload_schema),
         result_schema: schema(&declared.task.result_schema),

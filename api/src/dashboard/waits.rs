@@ -1,6 +1,6 @@
 //! Why a job waits, in a sentence: what its own state says, and what keeps workers from it.
 
-use crunch_common::broker::{JobRecord, QueueSummary, WorkerState, WorkerSummary};
+use crunch_common::broker::{JobRecord, QueueSummary, WorkerSummary};
 use crunch_common::job::Status;
 
 use super::text;
@@ -37,20 +37,21 @@ fn released(job: &JobRecord) -> Option<String> {
 
 /// Why no live worker can claim it.
 fn without_worker(job: &JobRecord, workers: &[WorkerSummary]) -> Option<String> {
-    let serving = workers.iter().filter(|worker| worker.info.queues.contains(&job.queue));
-    let serving: Vec<_> = serving.collect();
-    if serving.is_empty() {
-        return Some("no live worker claims from its queue".to_owned());
-    }
-    let is_claiming = |worker: &&&WorkerSummary| worker.info.state == WorkerState::Running;
-    let claiming: Vec<_> = serving.iter().filter(is_claiming).collect();
-    if claiming.is_empty() {
-        return Some("all workers of its queue are quiet or stopping".to_owned());
-    }
-    let has_task = |worker: &&WorkerSummary| worker.info.tasks.contains(&job.task);
+    let serving = workers.iter().any(|worker| worker.info.queues.contains(&job.queue));
+    let claiming = || workers.iter().filter(|worker| worker.claims_from(&job.queue));
     // An API delivers webhooks, and declares no task.
-    let has_any = job.task.is_reserved() || claiming.into_iter().copied().any(|it| has_task(&it));
-    (!has_any).then(|| "no worker of its queue has its task".to_owned())
+    let has_task =
+        |worker: &WorkerSummary| job.task.is_reserved() || worker.info.tasks.contains(&job.task);
+    let reason = if !serving {
+        "no live worker claims from its queue"
+    } else if claiming().next().is_none() {
+        "all workers of its queue are quiet or stopping"
+    } else if !claiming().any(has_task) {
+        "no worker of its queue has its task"
+    } else {
+        return None;
+    };
+    Some(reason.to_owned())
 }
 
 /// How busy the workers are that could run it, if it could run now.

@@ -222,6 +222,8 @@ pub(crate) fn read_list(
             }
             "created_after" => list.created_after = Some(time()?),
             "created_before" => list.created_before = Some(time()?),
+            "finished_after" => list.finished_after = Some(time()?),
+            "finished_before" => list.finished_before = Some(time()?),
             search::SEARCH => requested = Some(text.clone()),
             "limit" => {
                 let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));

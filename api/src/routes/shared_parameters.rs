@@ -40,6 +40,12 @@ pub(super) struct JobFilters {
     /// RFC 3339, exclusive
     #[param(format = DateTime)]
     created_before: Option<String>,
+    /// Only jobs that ended then or later: RFC 3339, inclusive
+    #[param(format = DateTime)]
+    finished_after: Option<String>,
+    /// Only jobs that ended before: RFC 3339, exclusive
+    #[param(format = DateTime)]
+    finished_before: Option<String>,
     /// Only jobs with this value of the label `{name}` in their metadata; may be given for several labels
     #[param(rename = "metadata.{name}", max_length = 1024)]
     metadata: Option<String>,

@@ -31,6 +31,12 @@ pub(super) struct Filter {
     /// Only jobs created before: 1h (ago), or an RFC 3339 time
     #[arg(long, value_name = "TIME", value_parser = parse_past)]
     pub(super) before: Option<Timestamp>,
+    /// Only jobs that ended since: 1h (ago), or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_past)]
+    pub(super) ended_since: Option<Timestamp>,
+    /// Only jobs that ended before: 1h (ago), or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_past)]
+    pub(super) ended_before: Option<Timestamp>,
     /// Only jobs with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(super) metadata: Vec<(String, String)>,
@@ -51,7 +57,8 @@ impl Filter {
 
     pub(super) fn is_empty(&self) -> bool {
         let texts = [&self.status, &self.task, &self.queue, &self.error];
-        let has_times = self.since.is_some() || self.before.is_some();
+        let times = [self.since, self.before, self.ended_since, self.ended_before];
+        let has_times = times.iter().any(Option::is_some);
         texts.iter().all(|text| text.is_none()) && !has_times && self.metadata.is_empty()
     }
 
@@ -73,13 +80,17 @@ impl Filter {
             .query_if("error", self.error.as_ref())
             .query_if("created_after", self.since.as_ref())
             .query_if("created_before", self.before.as_ref())
+            .query_if("finished_after", self.ended_since.as_ref())
+            .query_if("finished_before", self.ended_before.as_ref())
     }
 }
 
 /// As it is given on the command line.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [since, before] = [self.since, self.before].map(|time| time.map(|it| it.to_string()));
+        let times = [self.since, self.before, self.ended_since, self.ended_before];
+        let [since, before, ended_since, ended_before] =
+            times.map(|time| time.map(|it| it.to_string()));
         let all = [
             ("queue", &self.queue),
             ("task", &self.task),
@@ -87,6 +98,8 @@ impl fmt::Display for Filter {
             ("error", &self.error),
             ("since", &since),
             ("before", &before),
+            ("ended-since", &ended_since),
+            ("ended-before", &ended_before),
             ("search", &self.search),
         ];
         let given = all

@@ -55,6 +55,10 @@ pub struct ListQuery {
     pub created_after: Option<Timestamp>,
     /// Only jobs whose id was created before this time.
     pub created_before: Option<Timestamp>,
+    /// Only jobs that ended at this time or later, by Redis' clock.
+    pub finished_after: Option<Timestamp>,
+    /// Only jobs that ended before this time.
+    pub finished_before: Option<Timestamp>,
     /// Maximum number of jobs.
     pub limit: usize,
     /// Where an earlier page of the same list ended; a cursor of another list is ignored.
@@ -192,7 +196,14 @@ impl ListQuery {
         self.task.is_some()
             || self.created_after.is_some()
             || self.created_before.is_some()
+            || self.has_end()
             || !self.metadata.is_empty()
+    }
+
+    /// Whether it filters jobs by when they ended.
+    #[must_use]
+    pub const fn has_end(&self) -> bool {
+        self.finished_after.is_some() || self.finished_before.is_some()
     }
 
     /// Whether a job is to be listed, wherever it was found.
@@ -207,6 +218,9 @@ impl ListQuery {
             && (self.error.is_none() || self.error == job.error_group)
             && self.created_after.is_none_or(|time| job.id.created_at() >= time)
             && self.created_before.is_none_or(|time| job.id.created_at() < time)
+            && (!self.has_end() || job.finished_at.is_some())
+            && self.finished_after.is_none_or(|time| job.finished_at >= Some(time))
+            && self.finished_before.is_none_or(|time| job.finished_at < Some(time))
             && self
                 .metadata
                 .iter()

@@ -267,6 +267,8 @@ async fn the_box_finds_any_id_and_name() {
         assert_eq!(answer.header("location"), format!("/dashboard{place}"), "{text}");
     }
     assert!(browser.open("/dashboard/find?q=nowhere").await.contains("Not found"));
+    let answer = browser.get("/dashboard/find?q=customer%3Dacme").await;
+    assert_eq!(answer.header("location"), "/dashboard/jobs?metadata%2Ecustomer=acme");
 }
 
 #[tokio::test]

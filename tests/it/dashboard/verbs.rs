@@ -259,7 +259,8 @@ async fn pages_show_the_last_hour() {
             assert!(page.contains(&format!("id=\"{chart}-summary\"")), "{path}: {page}");
         }
     }
-    assert!(browser.open("/dashboard/tasks/square").await.contains("median about"));
+    let task = browser.open("/dashboard/tasks/square").await;
+    assert!(task.contains("median about") && task.contains("The last day, by hour"), "{task}");
 }
 
 #[tokio::test]

@@ -132,8 +132,27 @@ async fn a_list_is_limited_by_creation_times() {
         ("created_after=2020-01-01T00:00:00Z", 1),
         ("created_before=2020-01-01T00:00:00Z", 0),
         ("created_after=9000-01-01T00:00:00Z", 0),
+        ("finished_after=2020-01-01T00:00:00Z", 0),
+        ("finished_before=9000-01-01T00:00:00Z", 0),
         ("created_before=9000-01-01T00:00:00%2B01:00", 1),
         ("created_after=2020-01-01T00:00:00Z&created_before=9000-01-01T00:00:00Z", 1),
+    ] {
+        assert_eq!(walk(&api, query).await.len(), count, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_limited_by_when_jobs_ended() {
+    let (_stack, api) = api_without_workers().await;
+    let canceled = api.submit("t", &json!(1)).await;
+    api.submit("t", &json!(2)).await;
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
+    for (query, count) in [
+        ("finished_after=2020-01-01T00:00:00Z", 1),
+        ("finished_after=2020-01-01T00:00:00Z&status=canceled", 1),
+        ("finished_after=9000-01-01T00:00:00Z", 0),
+        ("finished_before=9000-01-01T00:00:00Z", 1),
+        ("finished_before=2020-01-01T00:00:00Z", 0),
     ] {
         assert_eq!(walk(&api, query).await.len(), count, "{query}");
     }
@@ -149,6 +168,7 @@ async fn an_invalid_filter_is_named() {
         ("task=A", "task"),
         ("queue=a%20b", "queue"),
         ("created_after=yesterday", "created_after"),
+        ("finished_before=yesterday", "finished_before"),
         ("created_before=2026-11-24", "created_before"),
         ("limit=0", "limit"),
         ("limit=101", "limit"),

@@ -201,6 +201,7 @@ async fn an_answer_is_complete_even_if_the_bytes_after_its_request_are_invalid()
         // Next the API closes the connection; the answer is read from then on.
         eventually("the request is answered", async || (answers(&api) > before).then_some(()))
             .await;
+        raw.widen_buffer();
         let answer = raw.answer().await;
         assert_eq!(answer.status, 200);
         assert!(answer.body == script, "{} of {} bytes", answer.body.len(), script.len());

@@ -43,6 +43,7 @@ const PARAMETERS: &[(&str, &[&str])] = &[
     ("status", &["succeeded", "queued,failed", "queued&status=failed", "x"]),
     ("code", &["timeout", "x", "%00"]),
     ("created_after", &["2026-01-01T00:00:00Z", "0", "%2B"]),
+    ("finished_before", &["2026-01-01T00:00:00Z", "0", "%2B"]),
     ("finished_before", &["2026-01-01T00:00:00Z", "9999-99-99T00:00:00Z"]),
     ("queue", &["default", "A", "%ff"]),
     ("priority", &["urgent", "x"]),

@@ -11,7 +11,8 @@ const MAX_QUOTED: usize = 200;
 const HEX_FROM: usize = 8;
 
 impl JobError {
-    /// Returns the code and the end of the message, in which numbers, ids and quoted texts are replaced.
+    /// Returns the code and the end of the message, in which numbers, ids and quoted texts are replaced. A status of
+    /// HTTP stays.
     ///
     /// ```
     /// use crunch_common::job::{ErrorCode, JobError};
@@ -59,6 +60,9 @@ fn replace_quoted(kind: &mut String, rest: &str, quote: char) -> usize {
 fn replace_word(kind: &mut String, rest: &str) -> usize {
     let is_word = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '\'');
     let word = &rest[..rest.find(|letter| !is_word(letter)).unwrap_or(rest.len())];
+    if is_http_status(kind, word) {
+        return keep(kind, rest, word.len());
+    }
     let has_digit = word.contains(|letter: char| letter.is_ascii_digit());
     let digits = word.strip_prefix("0x").unwrap_or(word);
     let is_hex = digits.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-');
@@ -76,6 +80,16 @@ fn replace_word(kind: &mut String, rest: &str) -> usize {
         kind.push('#');
     }
     word.len()
+}
+
+/// Whether a number is a status of HTTP, by the word before it: failures with 404 and with 503 have different causes.
+fn is_http_status(kind: &str, word: &str) -> bool {
+    let is_status = matches!(word.as_bytes(), [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']);
+    let before = kind.trim_end_matches([' ', ':', '=']).to_ascii_lowercase();
+    is_status
+        && ["http", "http/#.#", "http/#", "status", "status code"]
+            .iter()
+            .any(|it| before.ends_with(it))
 }
 
 /// Keeps a run of blanks as one blank.
@@ -103,6 +117,10 @@ mod tests {
             ("no license", "no license"),
             ("exit code 137 after 2.5s", "exit code # after #.#s"),
             ("-17 is below 0", "-# is below #"),
+            ("HTTP 503 from 10.0.0.7", "HTTP 503 from #.#.#.#"),
+            ("HTTP/1.1 404 for order 12", "HTTP/#.# 404 for order #"),
+            ("status code: 500", "status code: 500"),
+            ("status 1500, 50", "status #, #"),
             ("at 0x7fff12ab", "at #"),
             ("job 0190f2aa-7c1e-7bbb-8d4c-3f1a2b3c4d5e gone", "job # gone"),
             ("deadbeef00", "#"),

@@ -184,7 +184,7 @@ class AsyncClient:
         """Return a job: as it is when it has ended, or after `wait` seconds."""
         return AsyncJobHandle(self, await self._run(self._calls.job(token, wait)))
 
-    async def jobs(
+    async def jobs(  # noqa: PLR0913 - one for each filter of the route
         self,
         *,
         status: Status | None = None,
@@ -193,6 +193,8 @@ class AsyncClient:
         error: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
         search: Search | None = None,
     ) -> AsyncIterator[AsyncJobHandle[Any]]:
@@ -203,7 +205,16 @@ class AsyncClient:
         submitted; otherwise, and with `search="scan"`, every job is looked at.
         """
         filter_ = JobFilter(
-            status, task, queue, error, created_after, created_before, metadata, search
+            status,
+            task,
+            queue,
+            error,
+            created_after,
+            created_before,
+            finished_after,
+            finished_before,
+            metadata,
+            search,
         )
         async for document in self._stream(self._calls.jobs(filter_)):
             yield AsyncJobHandle(self, document)

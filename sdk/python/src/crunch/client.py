@@ -182,7 +182,7 @@ class Client:
         """Return a job: as it is when it has ended, or after `wait` seconds."""
         return JobHandle(self, self._run(self._calls.job(token, wait)))
 
-    def jobs(
+    def jobs(  # noqa: PLR0913 - one for each filter of the route
         self,
         *,
         status: Status | None = None,
@@ -191,6 +191,8 @@ class Client:
         error: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
         search: Search | None = None,
     ) -> Iterator[JobHandle[Any]]:
@@ -201,7 +203,16 @@ class Client:
         submitted; otherwise, and with `search="scan"`, every job is looked at.
         """
         filter_ = JobFilter(
-            status, task, queue, error, created_after, created_before, metadata, search
+            status,
+            task,
+            queue,
+            error,
+            created_after,
+            created_before,
+            finished_after,
+            finished_before,
+            metadata,
+            search,
         )
         for document in self._stream(self._calls.jobs(filter_)):
             yield JobHandle(self, document)

@@ -89,6 +89,8 @@ class JobFilter:
     error: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    finished_after: datetime | None = None
+    finished_before: datetime | None = None
     metadata: Mapping[str, str] | None = None
     search: Search | None = None
 
@@ -101,6 +103,8 @@ class JobFilter:
             "error": self.error,
             "created_after": self.created_after and self.created_after.isoformat(),
             "created_before": self.created_before and self.created_before.isoformat(),
+            "finished_after": self.finished_after and self.finished_after.isoformat(),
+            "finished_before": self.finished_before and self.finished_before.isoformat(),
             "search": self.search,
             **{f"metadata.{name}": value for name, value in (self.metadata or {}).items()},
         }
