@@ -12,21 +12,28 @@ use crate::problem::Problem;
 use crate::query;
 use crate::search;
 
+/// The filters of jobs, between other parameters.
+macro_rules! with_filters {
+    ([$($first:literal),*], [$($more:literal),*]) => {
+        [
+            $($first,)*
+            "status",
+            "task",
+            "queue",
+            "error",
+            "created_after",
+            "created_before",
+            "finished_after",
+            "finished_before",
+            search::LABEL,
+            search::SEARCH,
+            $($more),*
+        ]
+    };
+}
+
 /// The query parameters of the list of jobs.
-pub(crate) const JOBS: [&str; 12] = [
-    "status",
-    "task",
-    "queue",
-    "error",
-    "created_after",
-    "created_before",
-    "finished_after",
-    "finished_before",
-    search::LABEL,
-    search::SEARCH,
-    "limit",
-    "cursor",
-];
+pub(crate) const JOBS: [&str; 12] = with_filters!([], ["limit", "cursor"]);
 
 /// The query parameters of each route that has any.
 const KNOWN: [(&str, &[&str]); 14] = [
@@ -42,25 +49,7 @@ const KNOWN: [(&str, &[&str]); 14] = [
     ("GET /result/{token}", &["wait"]),
     ("GET /tasks", &["limit", "cursor"]),
     ("GET /workers", &["limit", "cursor"]),
-    (
-        "POST /jobs/actions",
-        &[
-            "action",
-            "status",
-            "task",
-            "queue",
-            "error",
-            "created_after",
-            "created_before",
-            "finished_after",
-            "finished_before",
-            search::LABEL,
-            search::SEARCH,
-            "dry_run",
-            "limit",
-            "cursor",
-        ],
-    ),
+    ("POST /jobs/actions", &with_filters!(["action"], ["dry_run", "limit", "cursor"])),
     ("POST /queues/{queue}/redrive", &["task", "limit"]),
 ];
 /// The only route besides submissions that accepts a body.

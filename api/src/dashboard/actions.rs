@@ -54,8 +54,8 @@ pub(super) async fn confirm(
     let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let is_indexed = |task: Option<&_>, label: &str| app.catalog.indexes(task, label);
     let request = routes::Request::read(&format!("{asked}&dry_run=true"), &is_indexed)?;
-    let request_error = request.list().error.clone();
-    let (count, more) = match exact(app, viewer, request.list()).await? {
+    let error = visible_error(app, viewer, request.list()).await?;
+    let (count, more) = match exact(app, viewer, request.list(), error.as_ref()).await? {
         Some(count) => (count, false),
         None => {
             let report = routes::run(app, &viewer.caller, request).await?;
@@ -65,10 +65,6 @@ pub(super) async fn confirm(
     let action: BulkAction =
         filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
     let list = filters.without("action");
-    let error = match &request_error {
-        Some(id) => app.broker.error_group(id).await?,
-        None => None,
-    };
     let title = format!("{} {} jobs", title(action), text::count(count));
     let template = Confirm {
         action,
@@ -83,22 +79,33 @@ pub(super) async fn confirm(
     Page::new(title, Section::Jobs, &template)
 }
 
+/// Returns the kind of error that is a filter, if the viewer may see it.
+async fn visible_error(
+    app: &App,
+    viewer: &Viewer,
+    list: &ListQuery,
+) -> Result<Option<ErrorGroup>, Problem> {
+    let Some(id) = &list.error else { return Ok(None) };
+    // The group of all other kinds is of no queue.
+    let may_see = |group: &ErrorGroup| match &group.queue {
+        Some(queue) => viewer.caller.may_use(queue),
+        None => viewer.caller.queues().is_none(),
+    };
+    Ok(app.broker.error_group(id).await?.filter(may_see))
+}
+
 /// Returns the number of jobs where Redis has it, without reading them; `None` if they must be counted.
-async fn exact(app: &App, viewer: &Viewer, list: &ListQuery) -> Result<Option<u64>, Problem> {
-    let is_narrower = list.created_after.is_some() || list.created_before.is_some();
-    if is_narrower || list.has_end() || list.task.is_some() || !list.metadata.is_empty() {
+async fn exact(
+    app: &App,
+    viewer: &Viewer,
+    list: &ListQuery,
+    error: Option<&ErrorGroup>,
+) -> Result<Option<u64>, Problem> {
+    if list.is_choosy() {
         return Ok(None);
     }
     match (&list.error, &list.queue) {
-        (Some(error), None) => {
-            let group = app.broker.error_group(error).await?;
-            // The group of all other kinds is of no queue.
-            let group = group.filter(|group| match &group.queue {
-                Some(queue) => viewer.caller.may_use(queue),
-                None => viewer.caller.queues().is_none(),
-            });
-            Ok(Some(group.map_or(0, |group| group.failed_jobs)))
-        }
+        (Some(_), None) => Ok(Some(error.map_or(0, |group| group.failed_jobs))),
         (None, Some(queue)) if viewer.caller.may_use(queue) => {
             let queue = app.broker.queue(queue).await?;
             Ok(queue.and_then(|queue| match list.status {

@@ -68,18 +68,20 @@ async fn place_of(call: &Call, viewer: &Viewer, text: &str) -> Result<Option<Str
     {
         return Ok(Some(format!("/dashboard/queues/{queue}")));
     }
-    if let Some((label, value)) = text.split_once('=')
-        && label.parse::<TaskName>().is_ok()
-    {
-        // A label that is named as most are.
-        return Ok(Some(format!("/dashboard/jobs?{}", text::label_query(label, value))));
-    }
     if let Ok(task) = text.parse::<TaskName>()
         && app.catalog.read().await?.iter().any(|declared| declared.task.name == task)
     {
         return Ok(Some(format!("/dashboard/tasks/{task}")));
     }
-    by_idempotency_key(call, viewer, text).await
+    Ok(by_idempotency_key(call, viewer, text).await?.or_else(|| with_label(text)))
+}
+
+/// Returns the list of the jobs with a label, `name=value`. A name of other characters must be entered there.
+fn with_label(text: &str) -> Option<String> {
+    let (name, value) = text.split_once('=')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let is_name = !name.is_empty() && name.bytes().all(is_plain);
+    is_name.then(|| format!("/dashboard/jobs?{}", text::label_query(name, value)))
 }
 
 /// Returns the page of the job that was submitted with an idempotency key in the last 24 hours.

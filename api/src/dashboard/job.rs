@@ -5,8 +5,8 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crunch_common::broker::{Attempt, Delivery, JobRecord, LogLine};
-use crunch_common::job::Payload;
+use crunch_common::broker::{Attempt, Delivery, Error, JobRecord, LogLine};
+use crunch_common::job::{Payload, Status};
 use crunch_common::time::Timestamp;
 
 use super::page::{Page, Section};
@@ -16,7 +16,6 @@ use crate::action_log::Action;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::routes::jobs as routes;
-use crate::routes::paging::MAX_LIMIT;
 use crate::routes::results::reserve;
 use crate::state::App;
 
@@ -74,12 +73,12 @@ impl Job {
 
 pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Result<Page, Problem> {
     let job = find_job(app, &viewer.caller, id).await?;
-    let (attempts, log, deliveries) = tokio::try_join!(
+    let (attempts, log, deliveries, waits) = tokio::try_join!(
         app.broker.attempts(job.id),
         app.broker.log(job.id, 0),
         app.broker.deliveries(job.id),
+        Box::pin(waits(app, &job)),
     )?;
-    let waits = if job.status.is_terminal() { Vec::new() } else { waits(app, &job).await? };
     let payload = shown_payload(app, &job).await?;
     let result = shown_result(app, &job).await?;
     let title = format!("Job {id}");
@@ -96,10 +95,12 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Res
     Page::new(title, Section::Jobs, &template)
 }
 
-async fn waits(app: &App, job: &JobRecord) -> Result<Vec<String>, Problem> {
-    let (queue, workers) =
-        tokio::try_join!(app.broker.queue(&job.queue), app.broker.workers(None, MAX_LIMIT))?;
-    Ok(waits::reasons(job, queue.as_ref(), &workers.items))
+async fn waits(app: &App, job: &JobRecord) -> Result<Vec<String>, Error> {
+    if job.status == Status::Running || job.status.is_terminal() {
+        return Ok(Vec::new());
+    }
+    let (queue, workers) = tokio::try_join!(app.broker.queue(&job.queue), app.broker.fleet())?;
+    Ok(waits::reasons(job, queue.as_ref(), &workers))
 }
 
 async fn shown_payload(app: &App, job: &JobRecord) -> Result<Shown, Problem> {

@@ -7,7 +7,7 @@ use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{
     Error, ErrorGroup, ErrorGroupQuery, NodeHealth, QueuePage, QueueQuery, QueueSummary,
-    RunningJob, WorkerState, WorkerSummary,
+    RunningJob, WorkerId, WorkerState, WorkerSummary,
 };
 use crunch_common::queue::QueueName;
 
@@ -38,8 +38,15 @@ struct Overview {
     /// How many warnings are not shown.
     more_warnings: usize,
     errors: Vec<ErrorGroup>,
-    /// With the worker that runs it.
-    running: Vec<(RunningJob, WorkerSummary)>,
+    running: Vec<Running>,
+}
+
+/// A job, and the worker that runs it.
+struct Running {
+    job: RunningJob,
+    worker: WorkerId,
+    /// The host and process of the worker.
+    place: String,
 }
 
 /// What all queues and workers have together.
@@ -137,14 +144,23 @@ fn longest(queues: &[QueueSummary]) -> Vec<QueueSummary> {
 }
 
 /// Returns the jobs that have been running longest.
-fn longest_running(workers: &[WorkerSummary]) -> Vec<(RunningJob, WorkerSummary)> {
+fn longest_running(workers: &[WorkerSummary]) -> Vec<Running> {
     let mut running = Vec::new();
     for worker in workers {
         running.extend(worker.running.iter().map(|job| (job, worker)));
     }
     running.sort_by_key(|(job, _)| job.started_at);
     running.truncate(SHOWN);
-    running.into_iter().map(|(job, worker)| (job.clone(), worker.clone())).collect()
+    let shown = |(job, worker): (&RunningJob, &WorkerSummary)| Running {
+        job: job.clone(),
+        worker: worker.id,
+        place: place_of(worker),
+    };
+    running.into_iter().map(shown).collect()
+}
+
+fn place_of(worker: &WorkerSummary) -> String {
+    format!("{}, {}", worker.info.host, worker.info.pid)
 }
 
 fn warnings(
@@ -174,7 +190,7 @@ fn warnings(
     }
     for worker in workers.iter().filter(|worker| worker.info.state == WorkerState::Quiet) {
         all.push(Warning {
-            subject: format!("{}, {}", worker.info.host, worker.info.pid),
+            subject: place_of(worker),
             link: format!("/dashboard/workers#{}", worker.id),
             text: "is quiet: it takes no jobs".to_owned(),
         });

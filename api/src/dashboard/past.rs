@@ -9,7 +9,6 @@ use crunch_common::broker::{
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
-use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -179,20 +178,21 @@ pub(super) async fn last_day(
     task: &TaskName,
 ) -> Result<Vec<HourOfTask>, Error> {
     let unit = Unit::Hour;
-    let last = unit.number(Timestamp::now());
-    let hours = (last.saturating_sub(HOURS - 1)..=last).rev();
-    let hours = hours.map(async |first| {
-        let (among, task) = (viewer.caller.queues().cloned(), Some(task.clone()));
-        let query = HistoryQuery { unit, first, points: 1, among, queue: None, task };
-        let series = broker.history(&query).await?.attempts;
-        let mut durations = Durations::default();
-        series.iter().for_each(|series| durations.merge(&series.durations));
-        let attempts = series.iter().flat_map(|series| &series.points).map(Ended::attempts).sum();
-        let quantile = |share| durations.quantile(share).map(text::span);
-        let hour = |(p50, p99)| HourOfTask { start: unit.start(first), attempts, p50, p99 };
-        Ok::<_, Error>(quantile(0.5).zip(quantile(0.99)).map(hour))
-    });
-    Ok(try_join_all(hours).await?.into_iter().flatten().collect())
+    let first = unit.number(Timestamp::now()).saturating_sub(HOURS - 1);
+    let (among, task) = (viewer.caller.queues().cloned(), Some(task.clone()));
+    let query = HistoryQuery { unit, first, points: HOURS as usize, among, queue: None, task };
+    let hours = (first..).zip(broker.durations(&query).await?);
+    let hour = |(number, durations): (u64, Durations)| {
+        Some(HourOfTask {
+            start: unit.start(number),
+            attempts: durations.counts().map(|(_, count)| count).sum(),
+            p50: durations.quantile(0.5).map(text::span)?,
+            p99: durations.quantile(0.99).map(text::span)?,
+        })
+    };
+    let mut hours: Vec<_> = hours.filter_map(hour).collect();
+    hours.reverse();
+    Ok(hours)
 }
 
 /// How long attempts took.

@@ -101,7 +101,6 @@ impl fmt::Display for Since {
 
 impl askama::filters::HtmlSafe for Since {}
 
-/// A whole number with its digits in groups of three.
 /// When the last attempt of a job started, if it runs or has ended. A waiting job may have been claimed by a worker that
 /// could not run it.
 pub(super) fn run_of(job: &JobRecord) -> Option<Timestamp> {
@@ -109,6 +108,7 @@ pub(super) fn run_of(job: &JobRecord) -> Option<Timestamp> {
     job.started_at.filter(|_| has_run)
 }
 
+/// A whole number with its digits in groups of three.
 pub(super) fn count(number: impl fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);

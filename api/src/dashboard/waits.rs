@@ -5,15 +5,12 @@ use crunch_common::job::Status;
 
 use super::text;
 
-/// Returns why a job does not run, the most important reason first; nothing if it runs or has ended.
+/// Returns why a job that waits does not run, the most important reason first.
 pub(super) fn reasons(
     job: &JobRecord,
     queue: Option<&QueueSummary>,
     workers: &[WorkerSummary],
 ) -> Vec<String> {
-    if job.status == Status::Running || job.status.is_terminal() {
-        return Vec::new();
-    }
     let mut found: Vec<_> = released(job).into_iter().collect();
     if queue.is_some_and(|queue| queue.paused) {
         found.push("its queue is paused".to_owned());

@@ -125,9 +125,41 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn history(&self, query: &HistoryQuery) -> Result<History, Error> {
+        let mut reading = Reading::new(query);
+        self.read_points(query, |point, attempts, depths| {
+            reading.add_attempts(point, attempts)?;
+            reading.add_depths(point, depths)
+        })
+        .await?;
+        Ok(reading.end())
+    }
+
+    /// Reads how long attempts took, of all series together, for each point.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable.
+    pub async fn durations(&self, query: &HistoryQuery) -> Result<Vec<Durations>, Error> {
+        let mut points = Vec::with_capacity(query.points);
+        self.read_points(query, |point, attempts, _| {
+            let mut reading = Reading::new(query);
+            reading.add_attempts(point, attempts)?;
+            let mut durations = Durations::default();
+            reading.end().attempts.iter().for_each(|series| durations.merge(&series.durations));
+            points.push(durations);
+            Ok(())
+        })
+        .await?;
+        Ok(points)
+    }
+
+    /// Passes what Redis has of the attempts and the depths of each point.
+    async fn read_points(
+        &self,
+        query: &HistoryQuery,
+        mut add: impl FnMut(usize, Value, Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let partition = Partition::default();
         let keys = self.settings.keys(partition);
-        let mut reading = Reading::new(query);
         for first in (0..query.points).step_by(POINTS_A_TRIP) {
             let points = first..query.points.min(first + POINTS_A_TRIP);
             let mut pipeline = redis::pipe();
@@ -139,11 +171,10 @@ impl Broker {
             let bytes = points.len() as u64 * POINT_BYTES;
             let replies = self.pages.read(partition, &pipeline, bytes, MinRate::ForCaller).await?;
             for (point, replies) in points.zip(replies.chunks_exact(2)) {
-                reading.add_attempts(point, replies[0].clone())?;
-                reading.add_depths(point, replies[1].clone())?;
+                add(point, replies[0].clone(), replies[1].clone())?;
             }
         }
-        Ok(reading.end())
+        Ok(())
     }
 
     /// Adds the depths of the queues to the history, unless this minute has them. Returns whether it did.

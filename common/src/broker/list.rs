@@ -192,7 +192,8 @@ impl ListQuery {
     }
 
     /// Whether it filters jobs by more than status and queue, or group.
-    fn is_choosy(&self) -> bool {
+    #[must_use]
+    pub fn is_choosy(&self) -> bool {
         self.task.is_some()
             || self.created_after.is_some()
             || self.created_before.is_some()
@@ -201,8 +202,7 @@ impl ListQuery {
     }
 
     /// Whether it filters jobs by when they ended.
-    #[must_use]
-    pub const fn has_end(&self) -> bool {
+    const fn has_end(&self) -> bool {
         self.finished_after.is_some() || self.finished_before.is_some()
     }
 

@@ -1,5 +1,6 @@
 //! What a key does not allow is neither shown nor done.
 
+use crunch_tests::RedisServer;
 use reqwest::Method;
 use serde_json::json;
 
@@ -74,6 +75,21 @@ async fn a_key_for_other_scopes_reads_no_page() {
     }
 }
 
+/// Makes a kind of error of a queue, with a failed job; returns its id.
+async fn make_kind_of_error(redis: &RedisServer, queue: &str) -> &'static str {
+    const GROUP: &str = "00112233aabbccdd";
+    const JOB: &str = "01a22bc0-e66a-8000-984e-8b2c04dda5fa";
+    let error = r#"{"code":"confidential","message":"confidential","retryable":false}"#;
+    let (listed, record) = ("crunch:{0}:errors", format!("crunch:{{0}}:error:{GROUP}"));
+    let mut pipe = redis::pipe();
+    pipe.cmd("HSET").arg(&record).arg("queue").arg(queue).arg("task").arg("t").arg("error");
+    pipe.arg(error).arg("job").arg(JOB).arg("first").arg(1).arg("last").arg(1);
+    pipe.arg("failures").arg(1).cmd("ZADD").arg(listed).arg(1).arg(GROUP);
+    pipe.cmd("ZADD").arg(format!("{record}:jobs")).arg(1).arg(JOB);
+    let () = pipe.query_async(&mut redis.connect().await).await.unwrap();
+    GROUP
+}
+
 #[tokio::test]
 async fn a_key_for_some_queues_sees_and_touches_only_theirs() {
     let keyed = ApiWithKeys::start(&[]).await;
@@ -114,6 +130,10 @@ async fn a_key_for_some_queues_sees_and_touches_only_theirs() {
     }
     let counted = browser.open("/dashboard/jobs/actions?action=cancel&status=queued").await;
     assert!(counted.contains("<strong>1</strong> job."), "{counted}");
+
+    let other = make_kind_of_error(&keyed.stack.redis, "secret").await;
+    let asked = browser.open(&format!("/dashboard/jobs/actions?action=retry&error={other}")).await;
+    assert!(asked.contains("No job matches") && !asked.contains("confidential"), "{asked}");
 
     let token = form(&browser.open("/dashboard").await, "/dashboard/logout").unwrap();
     for verb in [

@@ -82,14 +82,15 @@ fn replace_word(kind: &mut String, rest: &str) -> usize {
     word.len()
 }
 
-/// Whether a number is a status of HTTP, by the word before it: failures with 404 and with 503 have different causes.
+/// Whether a number is a status of HTTP, by the words before it: failures with 404 and with 503 have different causes.
 fn is_http_status(kind: &str, word: &str) -> bool {
-    let is_status = matches!(word.as_bytes(), [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']);
-    let before = kind.trim_end_matches([' ', ':', '=']).to_ascii_lowercase();
-    is_status
-        && ["http", "http/#.#", "http/#", "status", "status code"]
-            .iter()
-            .any(|it| before.ends_with(it))
+    let before = kind.trim_end_matches([' ', ':', '=']).as_bytes();
+    let follows = |words: &str| {
+        let end = before.len().checked_sub(words.len()).map(|start| &before[start..]);
+        end.is_some_and(|end| end.eq_ignore_ascii_case(words.as_bytes()))
+    };
+    matches!(word.as_bytes(), [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'])
+        && ["http", "http/#", "http/#.#", "http status", "status code"].into_iter().any(follows)
 }
 
 /// Keeps a run of blanks as one blank.
@@ -120,7 +121,9 @@ mod tests {
             ("HTTP 503 from 10.0.0.7", "HTTP 503 from #.#.#.#"),
             ("HTTP/1.1 404 for order 12", "HTTP/#.# 404 for order #"),
             ("status code: 500", "status code: 500"),
-            ("status 1500, 50", "status #, #"),
+            ("HTTP status 429", "HTTP status 429"),
+            ("HTTP 1500, 50", "HTTP #, #"),
+            ("exit status 137", "exit status #"),
             ("at 0x7fff12ab", "at #"),
             ("job 0190f2aa-7c1e-7bbb-8d4c-3f1a2b3c4d5e gone", "job # gone"),
             ("deadbeef00", "#"),

@@ -244,6 +244,10 @@ def test_lists(client: Any) -> None:
         second.token,
     }
     assert list(client.jobs(queue=queue, status="failed")) == []
+    long_ago = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    assert list(client.jobs(queue=queue, created_after=long_ago))
+    assert list(client.jobs(queue=queue, created_before=long_ago)) == []
+    assert list(client.jobs(queue=queue, finished_before=long_ago)) == []
     assert client.queue(queue).scheduled == 2
     assert queue in [it.name for it in client.queues()]
     assert {"echo", "shout"} <= {task.name for task in client.tasks()}

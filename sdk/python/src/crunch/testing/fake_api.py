@@ -194,11 +194,13 @@ class Store:
         members = {"status": "status", "task": "task", "queue": "queue", "error": "error_group"}
         given = [(member, query[name]) for name, member in members.items() if name in query]
         labels = [(name[9:], query[name]) for name in query if name.startswith("metadata.")]
+        times = [(name, query[name]) for name in query if name.endswith(("_after", "_before"))]
         items = [
             it
             for it in documents
             if all(it[member] == value for member, value in given)
             and all(it["metadata"].get(label) == value for label, value in labels)
+            and all(_is_within(it, name, bound) for name, bound in times)
         ]
         return lambda: _page(items)
 
@@ -404,6 +406,16 @@ def _delay(options: Mapping[str, Any]) -> float:
         return max(0.0, (run_at - datetime.now(timezone.utc)).total_seconds())
     milliseconds: float = options.get("delay_ms", 0)
     return milliseconds / 1000
+
+
+def _is_within(document: Mapping[str, Any], name: str, bound: str) -> bool:
+    """Return whether a time of a job is within a bound, such as `created_after`."""
+    member, _, side = name.rpartition("_")
+    at = document[f"{member}_at"]
+    if at is None:
+        return False
+    time, limit = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (at, bound))
+    return time >= limit if side == "after" else time < limit
 
 
 def _page(items: list[Any]) -> Response:
