@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
+use crate::document::KindDocument;
+use crate::document::words::OPERATOR_ACTIONS;
 use crate::state::App;
 
 /// What an operator did.
@@ -28,12 +30,18 @@ pub(crate) struct Action {
     pub(crate) action: String,
     /// The queue that it concerned, if it was one.
     pub(crate) queue: Option<String>,
+    /// The group of that queue, if it was one.
+    pub(crate) group: Option<String>,
+    /// The schedule, if it was one.
+    pub(crate) schedule: Option<String>,
     /// The job, if it was one.
     pub(crate) job: Option<String>,
     /// The worker, if it was one.
     pub(crate) worker: Option<String>,
     /// Which jobs, if it was a filter: its parameters, such as `status=failed task=report`.
     pub(crate) filter: Option<String>,
+    /// The kind of error, if the filter has one, as it was then.
+    pub(crate) error: Option<KindDocument>,
     /// How many jobs were changed; null if it was not about jobs.
     pub(crate) count: Option<u64>,
 }
@@ -46,21 +54,33 @@ fn epoch() -> Timestamp {
 impl Action {
     /// An action of that name, on nothing yet.
     pub(crate) fn named(action: &str) -> Self {
+        debug_assert!(OPERATOR_ACTIONS.contains(&action), "{action} is not documented");
         Self {
             at: epoch(),
             key: None,
             address: None,
             action: action.to_owned(),
             queue: None,
+            group: None,
+            schedule: None,
             job: None,
             worker: None,
             filter: None,
+            error: None,
             count: None,
         }
     }
 
     pub(crate) fn on_queue(self, queue: &QueueName) -> Self {
         Self { queue: Some(queue.to_string()), ..self }
+    }
+
+    pub(crate) fn on_group(self, group: &impl ToString) -> Self {
+        Self { group: Some(group.to_string()), ..self }
+    }
+
+    pub(crate) fn on_schedule(self, schedule: &impl ToString) -> Self {
+        Self { schedule: Some(schedule.to_string()), ..self }
     }
 
     pub(crate) fn on_job(self, job: &impl ToString) -> Self {
@@ -75,6 +95,10 @@ impl Action {
         Self { filter: Some(filter), ..self }
     }
 
+    pub(crate) fn with_error(self, error: Option<KindDocument>) -> Self {
+        Self { error, ..self }
+    }
+
     pub(crate) fn changing(self, count: u64) -> Self {
         Self { count: Some(count), ..self }
     }
@@ -83,12 +107,16 @@ impl Action {
     pub(crate) async fn record(mut self, app: &App, caller: &Caller) {
         self.key = caller.key_name().map(str::to_owned);
         self.address = caller.address().map(|address| address.to_string());
-        let Self { key, address, action, queue, job, worker, filter, count, .. } = &self;
+        let Self {
+            key, address, action, queue, group, schedule, job, worker, filter, count, ..
+        } = &self;
         tracing::info!(
             key,
             address,
             action,
             queue,
+            group,
+            schedule,
             job.id = job,
             worker.id = worker,
             filter,

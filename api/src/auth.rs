@@ -65,6 +65,19 @@ pub(crate) enum Identity {
 }
 
 impl Caller {
+    /// A caller that may do everything, for what belongs to the deployment and to no key.
+    pub(crate) const fn of_the_deployment() -> Self {
+        Self(IdentifiedBy::Address(None))
+    }
+
+    /// Returns the id of the caller's key, if it has one.
+    pub(crate) fn key_id(&self) -> Option<&KeyId> {
+        match &self.0 {
+            IdentifiedBy::Address(_) => None,
+            IdentifiedBy::Key(key) => Some(&key.id),
+        }
+    }
+
     /// Whether the caller may use jobs of the queue.
     pub(crate) fn may_use(&self, queue: &QueueName) -> bool {
         self.queues().is_none_or(|queues| queues.contains(queue))
@@ -195,6 +208,15 @@ impl Authority {
     pub(crate) fn caller_with(&self, key: &KeyId) -> Option<Caller> {
         let Self::Keys(ring) = self else { return None };
         ring.find_by_id(key).map(|key| Caller(IdentifiedBy::Key(key)))
+    }
+
+    /// Returns the caller that something belongs to which a key made, as long as the key is valid; where no keys are required,
+    /// it belongs to the deployment.
+    pub(crate) fn owner(&self, key: &KeyId) -> Option<Caller> {
+        match self {
+            Self::Off => Some(Caller::of_the_deployment()),
+            Self::Keys(_) => self.caller_with(key),
+        }
     }
 
     /// Returns the namespaces of the idempotency keys of all callers.

@@ -59,6 +59,17 @@ fn is_plain(request: &HttpRequest) -> bool {
     encodings.all(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
+/// Reads a body that must be JSON, of at most `limit` bytes.
+pub(crate) async fn json(
+    request: &HttpRequest,
+    body: web::Payload,
+    budget: &Arc<Budget>,
+    limit: u64,
+) -> Result<Bytes, Problem> {
+    content_type(request, Some(&[ContentType::json()]))?;
+    read(request, body, budget, limit).await
+}
+
 /// Reads the whole body, of at most `limit` bytes, which are counted in `budget` until the last of them is dropped.
 pub(crate) async fn read(
     request: &HttpRequest,

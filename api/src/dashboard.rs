@@ -14,6 +14,7 @@ mod errors;
 mod failed_logins;
 mod find;
 mod form;
+mod groups;
 mod job;
 mod jobs;
 mod kept;
@@ -21,9 +22,12 @@ mod login;
 mod overview;
 mod page;
 mod past;
+mod paused_schedules;
 mod posted;
 mod pretty;
 mod queues;
+mod schedule_form;
+mod schedules;
 mod secret;
 mod session;
 mod submission;
@@ -31,6 +35,7 @@ mod system;
 mod tasks;
 mod text;
 mod ticks;
+mod unique;
 mod viewer;
 mod waits;
 mod workers;
@@ -45,6 +50,7 @@ use self::failed_logins::FailedLogins;
 use self::kept::KeptPages;
 use self::page::Page;
 use self::past::LastHour;
+use self::paused_schedules::PausedSchedules;
 use self::posted::Posted;
 use self::session::Sessions;
 use self::ticks::LivePages;
@@ -64,6 +70,7 @@ pub(crate) struct Dashboard {
     kept: KeptPages,
     all_queues: AllQueues,
     last_hour: LastHour,
+    paused_schedules: PausedSchedules,
     live_pages: LivePages,
 }
 
@@ -162,16 +169,22 @@ async fn page(
     match segments(path)[..] {
         [] => overview::page(dashboard, app, viewer).await,
         ["queues"] => queues::list(&dashboard.last_hour, app, viewer, query).await,
-        ["queues", name] => queues::one(&dashboard.last_hour, app, viewer, name).await,
+        ["queues", name] => Box::pin(queues::one(&dashboard.last_hour, app, viewer, name)).await,
+        ["queues", name, "groups"] => groups::list(app, viewer, name, query).await,
+        ["queues", name, "rule"] => groups::form(app, viewer, name, query).await,
         ["queues", name, "purge"] => queues::confirm_purge(app, viewer, name).await,
         ["jobs"] => jobs::list(app, viewer, query).await,
         ["jobs", "new"] => submission::page(app, viewer, query).await,
         ["jobs", "actions"] => actions::confirm(app, viewer, query).await,
-        ["jobs", id] => job::page(app, viewer, id).await,
+        ["jobs", id] => job::page(app, viewer, id, query).await,
         ["errors"] => errors::list(app, viewer, query).await,
         ["workers"] => workers::list(app, viewer, query).await,
         ["tasks"] => tasks::list(app, viewer).await,
         ["tasks", name] => tasks::one(&dashboard.last_hour, app, viewer, name).await,
+        ["schedules"] => schedules::list(app, viewer, query).await,
+        ["schedules", name] => schedules::one(app, viewer, name).await,
+        ["schedules", name, "change"] => schedule_form::change(app, viewer, name).await,
+        ["new-schedule"] => schedule_form::new(app, viewer, query).await,
         ["actions"] => action_log::list(app, viewer, query).await,
         ["deliveries"] => deliveries::list(app, viewer, query).await,
         ["system"] => system::page(app, viewer).await,
@@ -184,10 +197,11 @@ async fn page(
 fn require_scope(call: &Call, viewer: &Viewer, segments: &[&str]) -> Result<(), Problem> {
     let scope = match segments {
         ["logout"] => return Ok(()),
-        ["jobs", "new"] => Submit,
+        ["jobs", "new"] | ["new-schedule"] => Submit,
+        ["schedules", _, "pause" | "resume" | "run" | "remove" | "change"] => Submit,
         ["jobs", _, "cancel"] => Cancel,
         ["jobs", "actions"] | ["jobs", _, "retry" | "delete"] => Admin,
-        ["queues", _, "pause" | "resume" | "purge"] => Admin,
+        ["queues", _, "pause" | "resume" | "purge" | "rule"] => Admin,
         ["workers", _, "quiet" | "resume" | "stop"] => Admin,
         _ => return Err(Problem::new(NOT_FOUND, "there is no such form")),
     };
@@ -207,12 +221,19 @@ async fn act(
         ["jobs", "new"] => submission::submit(call, viewer, posted).await,
         ["jobs", "actions"] => actions::act(call, viewer, posted).await,
         ["jobs", id, verb] => job::act(call, viewer, id, verb).await,
+        ["queues", name, "rule"] => groups::act(call, viewer, name, &posted).await,
         ["queues", name, verb] => queues::act(call, viewer, name, verb, &posted).await,
+        ["new-schedule"] => Box::pin(schedule_form::put(call, viewer, None, &posted)).await,
+        ["schedules", name, "change"] => {
+            Box::pin(schedule_form::put(call, viewer, Some(name), &posted)).await
+        }
+        ["schedules", name, verb] => schedules::act(call, viewer, name, verb).await,
         ["workers", id, verb] => workers::act(call, viewer, id, verb).await,
         _ => Err(Problem::new(NOT_FOUND, "there is no such form")),
     };
     // What was kept shows the state before.
     call.dashboard.kept.clear();
+    call.dashboard.paused_schedules.clear().await;
     answer
 }
 

@@ -2,12 +2,17 @@
 
 mod attempt;
 mod error_group;
+mod failures;
+mod group;
 mod history;
 mod job;
 mod log;
 mod node;
 mod queue;
+pub(crate) mod schedule;
+mod summary;
 mod task;
+mod unique;
 pub(crate) mod words;
 mod worker;
 
@@ -18,11 +23,15 @@ use utoipa::ToSchema;
 
 pub(crate) use self::attempt::AttemptDocument;
 pub(crate) use self::error_group::ErrorGroupDocument;
+pub(crate) use self::failures::{FailureCount, FailureCounts, KindDocument, most_failed};
+pub(crate) use self::group::{GroupPageDocument, LimitDocument, RuleDocument};
 pub(crate) use self::history::HistoryDocument;
 pub(crate) use self::job::{JobDocument, JobPage, SearchDocument};
 pub(crate) use self::log::{LogDocument, LogPage};
 pub(crate) use self::node::NodeDocument;
 pub(crate) use self::queue::{PurgeReport, QueueCounts, QueueDocument};
+pub(crate) use self::schedule::{ScheduleDocument, SchedulePage};
+pub(crate) use self::summary::{Summary, SummaryDocument, ValueDocument};
 pub(crate) use self::task::TaskDocument;
 pub(crate) use self::worker::{WorkerDocument, WorkerKind};
 
@@ -44,6 +53,11 @@ pub(crate) struct Page<T> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Count {
     pub(crate) count: u64,
+}
+
+/// 204: what was to be removed is not there any more.
+pub(crate) fn removed() -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish()
 }
 
 /// 200 with a document that must not be stored.

@@ -41,6 +41,31 @@ impl IfNoneMatch {
     }
 }
 
+/// The versions that If-Match names: weak tags match none (RFC 9110, section 13.1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IfMatch {
+    /// `*`
+    Any,
+    /// Tags that are not versions are left out.
+    Versions(Vec<u64>),
+}
+
+impl IfMatch {
+    /// Reads the header of a request, if there is one.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
+        let values = request.headers().get_all(header::IF_MATCH);
+        let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+        let mut versions = Vec::new();
+        for tag in values.iter().flat_map(|value| value.split(',')).map(str::trim) {
+            if tag == "*" {
+                return Some(Self::Any);
+            }
+            versions.extend(version(tag).filter(|_| !tag.starts_with("W/")));
+        }
+        (!values.is_empty()).then_some(Self::Versions(versions))
+    }
+}
+
 /// Whether If-None-Match names `tag`, which is not a job's version.
 pub(crate) fn is_known(request: &HttpRequest, tag: &str) -> bool {
     let values = request.headers().get_all(header::IF_NONE_MATCH);

@@ -107,6 +107,11 @@ fn unit(escape: &str) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
+/// Returns one segment of a JSON Pointer (RFC 6901).
+pub(crate) fn pointer_segment(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 /// More members than this are not kept: no object that is read has a tenth of them, and each takes 100 bytes and a
 /// quarter of a microsecond, which for a body of 16 MiB would add up to a second.
 const MAX_MEMBERS: usize = 1000;

@@ -9,8 +9,8 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::metrics::{
-    HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, Metrics, WEBHOOK_DELIVERIES,
-    WEBHOOKS_UP, labels,
+    HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, Metrics, SCHEDULE_TICKS,
+    WEBHOOK_DELIVERIES, WEBHOOKS_UP, labels,
 };
 
 use shared::SharedMetrics;
@@ -51,6 +51,14 @@ fn start_at_zero() {
     for sum in Sum::ALL {
         metrics::counter!(HTTP_REFUSED, "sum" => sum.name()).increment(0);
     }
+    for outcome in ["submitted", "skipped", "buffered", "missed", "rejected"] {
+        ticks(outcome, 0);
+    }
+}
+
+/// Counts ticks of schedules.
+pub(crate) fn ticks(outcome: &'static str, count: u64) {
+    metrics::counter!(SCHEDULE_TICKS, "outcome" => outcome).increment(count);
 }
 
 /// Counts jobs that were ended by this process.
@@ -119,7 +127,8 @@ pub(crate) fn waiting(more: f64) {
 pub(crate) fn answered(response: &ServiceResponse<BoxBody>, took: Duration) {
     let request = response.request();
     let route = request.match_pattern().unwrap_or_else(|| "other".to_owned());
-    let known = [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS];
+    let known =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
     let method = known.iter().find(|method| *method == request.method());
     let labels = [
         ("method", method.map_or("other", Method::as_str).to_owned()),

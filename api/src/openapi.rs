@@ -32,6 +32,7 @@ use crate::submit::ItemDocument;
         routes::results::raw,
         routes::results::payload,
         routes::jobs::list,
+        routes::summary::show,
         routes::actions::act,
         routes::jobs::show,
         routes::jobs::delete,
@@ -54,6 +55,23 @@ use crate::submit::ItemDocument;
         routes::queues::resume,
         routes::queues::redrive,
         routes::queues::purge,
+        routes::queue_limit::show,
+        routes::queue_limit::set,
+        routes::queue_limit::remove,
+        routes::groups::list,
+        routes::groups::set_for_each,
+        routes::groups::remove_for_each,
+        routes::groups::set,
+        routes::groups::remove,
+        routes::schedules::list,
+        routes::schedules::show,
+        routes::schedules::put,
+        routes::schedules::delete,
+        routes::schedules::pause,
+        routes::schedules::resume,
+        routes::schedules::run,
+        routes::schedules::start_backfill,
+        routes::schedules::stop_backfill,
         routes::workers::list,
         routes::workers::show,
         routes::workers::quiet,
@@ -75,6 +93,7 @@ use crate::submit::ItemDocument;
         (name = "jobs", description = "Jobs, their state and their results"),
         (name = "tasks", description = "Work that workers declared"),
         (name = "queues", description = "Where jobs wait"),
+        (name = "schedules", description = "Jobs that are submitted by themselves, again and again"),
         (name = "actions", description = "What operators did"),
         (name = "history", description = "How attempts ended and how deep queues were, over time"),
         (name = "errors", description = "Failures, by their kind"),
@@ -137,7 +156,7 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, document: &mut openapi::OpenApi) {
         for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
             operations.into_iter().flatten().for_each(explain);
         }
     }

@@ -36,24 +36,37 @@ macro_rules! with_filters {
 pub(crate) const JOBS: [&str; 12] = with_filters!([], ["limit", "cursor"]);
 
 /// The query parameters of each route that has any.
-const KNOWN: [(&str, &[&str]); 14] = [
-    ("GET /actions", &["limit", "cursor"]),
+const KNOWN: [(&str, &[&str]); 17] = [
+    (
+        "GET /actions",
+        &["from", "to", "by", "action", "queue", "job", "worker", "error", "limit", "cursor"],
+    ),
     ("GET /errors", &["queue", "task", "with_failed_jobs", "limit", "cursor"]),
     ("GET /history", &["step", "from", "to", "queue", "task"]),
     ("GET /jobs", &JOBS),
+    ("GET /jobs/summary", &with_filters!([], ["by", "limit"])),
     ("GET /jobs/{id}", &["wait"]),
     ("GET /jobs/{id}/events", &["ticket"]),
     ("GET /jobs/{id}/logs", &["limit", "cursor"]),
     ("GET /jobs/{id}/result", &["wait"]),
     ("GET /queues", &["limit", "cursor"]),
+    ("GET /queues/{queue}/groups", &["limit", "cursor"]),
     ("GET /result/{token}", &["wait"]),
+    ("GET /schedules", &["limit", "cursor"]),
     ("GET /tasks", &["limit", "cursor"]),
     ("GET /workers", &["limit", "cursor"]),
     ("POST /jobs/actions", &with_filters!(["action"], ["dry_run", "limit", "cursor"])),
     ("POST /queues/{queue}/redrive", &["task", "limit"]),
 ];
-/// The only route besides submissions that accepts a body.
-const WITH_BODY: &str = "POST /stream-tickets";
+/// The routes besides submissions that accept a body.
+const WITH_BODY: [&str; 6] = [
+    "POST /schedules/{name}/backfill",
+    "POST /stream-tickets",
+    "PUT /queues/{queue}/groups",
+    "PUT /queues/{queue}/groups/{group}",
+    "PUT /queues/{queue}/limit",
+    "PUT /schedules/{name}",
+];
 
 /// Prefix of the markers that mailings and campaigns add to links.
 const MARKERS: &str = "utm_";
@@ -85,7 +98,8 @@ impl Accepts {
         let route = format!("{} {path}", if reads { &Method::GET } else { method });
         let known = KNOWN.iter().find(|(known, _)| *known == route);
         let unknown = if reads { unknown } else { Unknown::Refused };
-        Self { known: known.map_or(&[], |(_, names)| names), body: route == WITH_BODY, unknown }
+        let body = WITH_BODY.contains(&route.as_str());
+        Self { known: known.map_or(&[], |(_, names)| names), body, unknown }
     }
 
     /// Returns the value for a route that reads its query and its body itself.
@@ -150,7 +164,9 @@ mod tests {
                 let query = parameters.filter(|parameter| parameter["in"] == "query");
                 let names: Vec<_> =
                     query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect();
+                // A backfill submits jobs later, and checks its request as other routes do.
                 let submits = operation["responses"].get("202").is_some()
+                    && !path.ends_with("/backfill")
                     && operation.get("requestBody").is_some();
                 if !submits && !names.is_empty() {
                     with_query.push((route.clone(), names));
@@ -165,7 +181,8 @@ mod tests {
             (route.to_owned(), names.iter().map(|&name| name.to_owned()).collect())
         });
         assert_eq!(with_query, known);
-        assert_eq!(with_body, [WITH_BODY]);
+        with_body.sort();
+        assert_eq!(with_body, WITH_BODY);
     }
 
     #[test]

@@ -39,7 +39,7 @@ kinds! {
     INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "Invalid query parameter",
         "The detail names the parameter and what is accepted.";
     UNEXPECTED_BODY = BAD_REQUEST, "unexpected-body", "This request takes no body",
-        "Only submissions and POST /stream-tickets take a body. Options of other requests are query parameters; the detail names those that are known. An empty body, white space, {} and null are accepted.";
+        "Only submissions, POST /stream-tickets and PUT take a body. Options of other requests are query parameters; the detail names those that are known. An empty body, white space, {} and null are accepted.";
     INVALID_HOST = BAD_REQUEST, "invalid-host", "Invalid Host header",
         "It must be a name or an address, and a port if that is not the default one.";
     BROKEN_BODY = BAD_REQUEST, "broken-body", "The body is incomplete",
@@ -58,6 +58,8 @@ kinds! {
         "`Retry-After` gives the time to wait, `RateLimit` the number of requests left. Nothing was accepted.";
     TOO_MANY_WAITING = TOO_MANY_REQUESTS, "too-many-waiting", "Too many waiting requests",
         "This caller has the maximum number of event streams and waiting requests. `Retry-After` gives the time to wait.";
+    GROUP_FULL = TOO_MANY_REQUESTS, "group-full", "The group is full",
+        "As many jobs of the group wait in the queue as its rule allows. Nothing was accepted; there is room again as workers claim them. `Retry-After` gives the time to wait.";
     NOT_FOUND = NOT_FOUND, "not-found", "Not found",
         "This API has no such path, or the job, task, queue or worker in it is not known.";
     UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",
@@ -72,6 +74,26 @@ kinds! {
         "A job that has succeeded or failed cannot be canceled.";
     NOT_RETRYABLE = CONFLICT, "job-not-retryable", "The job is not failed or canceled",
         "Only failed and canceled jobs can be retried by hand.";
+    OUTSIDE_LIMIT = CONFLICT, "outside-limit", "The limit of the queue cannot apply to the job",
+        "The job is in another partition than the jobs that were submitted since its queue has a limit. Submit it again.";
+    JOBS_ELSEWHERE = CONFLICT, "jobs-elsewhere", "The limit could not apply to jobs that wait or run",
+        "A queue with a limit has all its jobs in one partition, and `jobs` that wait or run are in others. Nothing was limited, but new jobs are in that partition from now on: repeat the request once those have ended. DELETE of the limit lets new jobs be anywhere again.";
+    CONTENDED = CONFLICT, "contended", "Another request changes the same limit",
+        "Nothing was changed. Repeat the request.";
+    LOCKED = CONFLICT, "locked", "Another job holds the lock",
+        "The job is unique, and `job` is the id of the one that holds its lock. Nothing was accepted or changed; the lock is free once that job has ended, or has started, or its time has passed, whichever its submission says.";
+    TOO_MANY_RULES = CONFLICT, "too-many-rules", "Too many groups of the queue have rules",
+        "As many groups of the queue have a rule as may: a thousand. Remove one, or set the rule for each group without one.";
+    TOO_MANY_SCHEDULES = CONFLICT, "too-many-schedules", "There are too many schedules",
+        "There are as many schedules as may be: ten thousand. For jobs that run once, submit them with `run_at`.";
+    SCHEDULE_OF_FILE = CONFLICT, "schedule-of-file", "The schedule does not come from a request",
+        "A PUT replaces only schedules that were created by a PUT. DELETE removes it.";
+    SCHEDULE_BUSY = CONFLICT, "schedule-busy", "The schedule is busy",
+        "Its last job has not ended and its jobs must not overlap; `job` is its id. Or ticks of it are made up for already.";
+    SCHEDULE_CHANGED = CONFLICT, "schedule-changed", "The schedule was changed",
+        "It was changed since it was read. Read it, and repeat the request if it is still what you want.";
+    SCHEDULE_PAUSED = CONFLICT, "schedule-paused", "The schedule is paused",
+        "Ticks of the past are made up for only while it is not paused.";
     NOT_A_WORKER = CONFLICT, "not-a-worker", "This process is an API",
         "An API that delivers webhooks is listed with the workers, and is stopped where it was started.";
     JOB_CANCELED = CONFLICT, "job-canceled", "The job was canceled",
@@ -80,6 +102,8 @@ kinds! {
         "Deleted jobs are answered with 410 for 24 hours, later with 404.";
     TRIMMED = GONE, "trimmed", "The job was deleted early",
         "It had ended, and Redis was nearly full: the oldest ended jobs are deleted to make room. They are answered with 410 for 24 hours, later with 404.";
+    PRECONDITION_FAILED = PRECONDITION_FAILED, "precondition-failed", "The schedule is not what the request expects",
+        "`If-Match` names other versions than the present one, or `If-None-Match: *` was sent and there is one. Nothing was changed.";
     TOO_LARGE = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
         "`max_bytes` is its maximum size. A task's own limit is in its declaration.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not accepted",
@@ -134,7 +158,7 @@ pub(crate) struct ProblemDocument {
     detail: String,
     /// The path of the request.
     instance: String,
-    /// `errors` of a 422, `max_bytes` of a 413, `outcome` of a 503, `error` of a failed job.
+    /// `errors` of a 422, `max_bytes` of a 413, `outcome` of a 503, `error` of a failed job, `jobs` of a 409 for a limit, `job` of a 409 for a lock.
     #[serde(flatten)]
     members: Map<String, Value>,
 }
@@ -286,6 +310,10 @@ impl From<broker::Error> for Problem {
             broker::Error::Full => Self::new(FULL, "Redis has no memory left for new jobs"),
             broker::Error::QueueFull { queue } => {
                 Self::new(QUEUE_FULL, format!("queue {queue} is full"))
+            }
+            broker::Error::GroupFull { queue, group } => {
+                let detail = format!("group {group} of queue {queue} is full");
+                Self::new(GROUP_FULL, detail).header(header::RETRY_AFTER, "1")
             }
             broker::Error::TooManyQueues { queue } => {
                 let detail =

@@ -6,6 +6,7 @@ pub(crate) mod deliveries;
 pub(crate) mod docs;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod groups;
 mod guard;
 pub(crate) mod health;
 pub(crate) mod history;
@@ -14,10 +15,13 @@ pub(crate) mod jobs;
 pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod paging;
+pub(crate) mod queue_limit;
 pub(crate) mod queues;
 pub(crate) mod results;
+pub(crate) mod schedules;
 mod shared_parameters;
 pub(crate) mod submit;
+pub(crate) mod summary;
 pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod tickets;
@@ -48,6 +52,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
     let own = [
         At::path("/jobs").get(Read, jobs::list).post(NeedsAndCounts(Submit), submit::by_envelope),
         At::path("/jobs/actions").post(Admin, actions::act),
+        At::path("/jobs/summary").get(Read, summary::show),
         At::path("/jobs/batch").post(NeedsAndCounts(Submit), submit::batch),
         At::path("/tasks/{task}/jobs").post(NeedsAndCounts(Submit), submit::by_task),
         At::one("/result/{token}").get(Read, results::by_token),
@@ -69,6 +74,28 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/resume").post(Admin, queues::resume),
         At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
+        At::path("/queues/{queue}/limit")
+            .get(Read, queue_limit::show)
+            .put(Admin, queue_limit::set)
+            .delete(Admin, queue_limit::remove),
+        At::path("/queues/{queue}/groups")
+            .get(Read, groups::list)
+            .put(Admin, groups::set_for_each)
+            .delete(Admin, groups::remove_for_each),
+        At::path("/queues/{queue}/groups/{group}")
+            .put(Admin, groups::set)
+            .delete(Admin, groups::remove),
+        At::path("/schedules").get(Read, schedules::list),
+        At::one("/schedules/{name}")
+            .get(Read, schedules::show)
+            .put(Submit, schedules::put)
+            .delete(Submit, schedules::delete),
+        At::path("/schedules/{name}/pause").post(Submit, schedules::pause),
+        At::path("/schedules/{name}/resume").post(Submit, schedules::resume),
+        At::path("/schedules/{name}/run").post(Submit, schedules::run),
+        At::path("/schedules/{name}/backfill")
+            .post(Submit, schedules::start_backfill)
+            .delete(Submit, schedules::stop_backfill),
         At::path("/errors").get(Read, errors::list),
         At::one("/errors/{id}").get(Read, errors::show),
         At::path("/actions").get(Read, action_log::list),
@@ -143,6 +170,15 @@ impl At {
         F::Output: Responder + 'static,
     {
         self.on(Method::POST, access.into(), handler)
+    }
+
+    fn put<F, Args>(self, access: impl Into<Access>, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.on(Method::PUT, access.into(), handler)
     }
 
     fn delete<F, Args>(self, access: impl Into<Access>, handler: F) -> Self

@@ -28,6 +28,7 @@ use crate::metrics::ApiMetrics;
 use crate::openapi;
 use crate::openapi_cache::OpenApiCache;
 use crate::places::Places;
+use crate::scheduler::Scheduler;
 use crate::service::{Readiness, Sweeper, run_periodically};
 use crate::state::App;
 use crate::tls::Identity;
@@ -220,6 +221,7 @@ impl Server {
             stop.subscribe(),
             async move || metrics.tick().await,
         ));
+        tokio::spawn(Scheduler::new(app).run(stop.subscribe()));
         tokio::spawn(app.watchers.clone().run(stop.subscribe()));
     }
 }

@@ -5,25 +5,30 @@ mod batch;
 mod envelope;
 mod fit;
 mod given;
+mod grouping;
 mod lines;
 mod names;
 mod options;
 mod schema;
+mod unique;
 mod webhook;
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use crunch_common::broker::{Enqueued, Error, Idempotency, IndexId, JobRecord, Lookup, NewJob};
+use crunch_common::broker::{
+    Bindings, Enqueued, Error, Idempotency, IndexId, JobRecord, Lookup, NewJob,
+};
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
+use serde_json::json;
 
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, Sender, read_batch, submit_batch};
 pub(crate) use envelope::Envelope;
 pub(crate) use fit::{check_fit, check_schema};
 pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
-pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
+pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema, WebhookSchema};
 
 use crate::auth::Caller;
 use crate::catalog::Catalog;
@@ -33,7 +38,8 @@ use crate::idempotency::IdempotencyKey;
 use crate::links;
 use crate::prefer::WaitPreference;
 use crate::problem::{
-    FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
+    FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, LOCKED, Problem,
+    Violation,
 };
 use crate::state::App;
 use crate::watching::Until;
@@ -50,24 +56,32 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// Returns the job as it will be enqueued.
+    /// Returns the job as it will be enqueued. `base` is the JSON pointer of the payload.
     ///
     /// # Errors
-    /// If the caller may not use the job's queue.
-    pub(crate) fn into_job(
+    /// If the caller may not use the job's queue, the payload has no name of a group where the task expects one, or what the
+    /// job is unique by cannot be compared.
+    pub(crate) async fn into_job(
         self,
-        app: &App,
-        caller: &Caller,
-        task: &TaskDescriptor,
+        (app, caller): (&App, &Caller),
+        (task, base): (&TaskDescriptor, &str),
         idempotency: Option<Idempotency>,
     ) -> Result<NewJob, Problem> {
-        let given = self.options;
-        let queue = given.queue.unwrap_or_else(|| task.queue.clone());
+        let queue = self.options.queue.as_ref().unwrap_or(&task.queue).clone();
         if !caller.may_use(&queue) {
             let detail = format!("the key does not allow the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
         }
-        let id = app.broker.new_id(idempotency.as_ref());
+        let group = self.group(task, base).await?;
+        let unique = self.unique((task, base), &queue, group.as_ref()).await?;
+        let (unique, lock) = unique.unzip();
+        let given = self.options;
+        let is_at_home = group.is_some() || lock.is_some() || given.schedule.is_some();
+        let bindings = Bindings {
+            at_home_of: is_at_home.then_some(&queue),
+            idempotency: idempotency.as_ref(),
+        };
+        let id = app.broker.new_bound_id(bindings);
         let job = NewJob::of(task, id, self.payload);
         Ok(NewJob {
             queue,
@@ -78,14 +92,19 @@ impl Submission {
                 max_attempts: given.max_attempts.unwrap_or(task.max_attempts),
                 timeout: given.timeout.unwrap_or(task.timeout),
                 deadline: given.deadline,
+                start_within: given.start_within.or(job.options.start_within),
                 content_type: self.content_type,
                 metadata: given.metadata,
+                group,
+                unique,
                 trace: given.trace.clone(),
                 ..job.options
             },
             retention: given.retention.or(job.retention),
             idempotency,
             durability: given.durability.unwrap_or_default(),
+            lock,
+            schedule: given.schedule,
             webhook: given.webhook.map(|wanted| app.webhooks.of(id, wanted, given.trace)),
             ..job
         })
@@ -121,13 +140,25 @@ pub(crate) enum Accepted {
     New(Box<JobRecord>),
     /// The job that an earlier request with the same idempotency key created.
     Replayed(Box<JobRecord>),
+    /// The job that holds the lock: no other was created. It has the new payload if its lock says so.
+    Existing(Box<JobRecord>),
 }
 
 impl Accepted {
     pub(crate) fn job(self) -> JobRecord {
         match self {
-            Self::New(job) | Self::Replayed(job) => *job,
+            Self::New(job) | Self::Replayed(job) | Self::Existing(job) => *job,
         }
+    }
+
+    /// Adds the header that says why the job is not a new one.
+    pub(crate) fn write_to(&self, response: &mut HttpResponseBuilder) {
+        let name = match self {
+            Self::New(_) => return,
+            Self::Replayed(_) => "Idempotency-Replayed",
+            Self::Existing(_) => "Crunch-Existing",
+        };
+        response.insert_header((name, "true"));
     }
 }
 
@@ -140,7 +171,11 @@ pub(crate) async fn accepted(
         Ok(Enqueued::Created(job)) => Ok(Accepted::New(job)),
         Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Accepted::New),
         Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Accepted::Replayed),
+        Ok(Enqueued::Existing(id) | Enqueued::Replaced(id)) => {
+            found(app.broker.job(id).await).map(Accepted::Existing)
+        }
         Ok(Enqueued::Conflict) => Err(conflict()),
+        Ok(Enqueued::Locked(holder)) => Err(locked(holder)),
         Err(error) => Err(Problem::in_doubt(error)),
     }
 }
@@ -148,6 +183,17 @@ pub(crate) async fn accepted(
 fn conflict() -> Problem {
     let detail = "this Idempotency-Key was used for another request in the last 24 hours";
     Problem::new(IDEMPOTENCY_CONFLICT, detail)
+}
+
+/// 409 for a job whose lock another one holds.
+pub(crate) fn locked(holder: JobId) -> Problem {
+    let detail = format!("job {holder} holds its lock");
+    Problem::new(LOCKED, detail).with("job", json!(holder.to_string()))
+}
+
+/// Whether one of many jobs that was rejected with this status may be accepted later; 429 is the status if its group is full.
+fn may_succeed_later(status: u16) -> bool {
+    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].iter().any(|it| status == *it)
 }
 
 /// The error if the broker, which returns one answer for each job, returned too few.
@@ -159,7 +205,7 @@ fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Proble
     match job? {
         Lookup::Found(job) => Ok(Box::new(job)),
         Lookup::Gone(_) | Lookup::Unknown => {
-            Err(Problem::new(GONE, "the job of this Idempotency-Key was deleted"))
+            Err(Problem::new(GONE, "the job that an earlier request created was deleted"))
         }
     }
 }
@@ -181,17 +227,17 @@ pub(crate) async fn submit_one(
     preference: &WaitPreference,
 ) -> Result<HttpResponse, Problem> {
     let accepted = enqueue_one(app, job).await?;
-    let replayed = matches!(accepted, Accepted::Replayed(_));
+    let mut response = HttpResponse::Accepted();
+    accepted.write_to(&mut response);
     let job = wait_for_end(app, accepted.job(), preference).await;
     let ended = preference.time_limit.is_some() && job.status.is_terminal();
-    let mut response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    if ended {
+        response.status(StatusCode::OK);
+    }
     add_links(&mut response, app, job.id, location);
     preference.write_to(&mut response);
     if !ended {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
-    }
-    if replayed {
-        response.insert_header(("Idempotency-Replayed", "true"));
     }
     Ok(response.json(JobDocument::new(job)))
 }

@@ -83,10 +83,13 @@ impl Webhooks {
             max_attempts: u32::try_from(self.delays.len() + 1).unwrap_or(u32::MAX),
             timeout: ATTEMPT_TIMEOUT,
             deadline: None,
+            start_within: None,
+            unique: None,
             backoff: Backoff::default(),
             content_type: ContentType::json(),
             payload_size: 0,
             metadata: Metadata::default(),
+            group: None,
             trace,
         };
         Webhook::new(job, wanted.target.as_str().to_owned(), wanted.events, options)

@@ -14,16 +14,19 @@ mod control;
 mod drain;
 mod enqueue;
 mod fleet;
+mod groups;
 mod growth;
 mod histogram;
 mod http;
 mod latency;
 mod load;
+mod locks;
 mod memory;
 mod metrics;
 mod persistence;
 mod processors;
 mod protocol;
+mod schedules;
 mod scrape;
 mod session;
 mod submit;
@@ -70,6 +73,12 @@ enum Action {
     Waiters(waiters::Arguments),
     /// What a job costs when one quantity grows and all others are constant.
     Growth(growth::Arguments),
+    /// What groups cost, how long quiet ones wait beside a large one, and how exactly rules are kept.
+    Groups(groups::Arguments),
+    /// What locks of unique jobs cost.
+    Locks(locks::Arguments),
+    /// How late the jobs of schedules are submitted.
+    Schedules(schedules::Arguments),
     /// How fast tasks in Python run, beside handlers in Rust, one-shot commands and other task systems.
     Children(children::Arguments),
     /// What a job costs Redis on one node of a cluster and on several.
@@ -120,6 +129,9 @@ async fn measure(session: &mut Session, benchmark: &Action) {
         Action::Load(arguments) => load::measure(session, arguments).await,
         Action::Waiters(arguments) => waiters::measure(session, arguments).await,
         Action::Growth(arguments) => growth::measure(session, arguments).await,
+        Action::Groups(arguments) => groups::measure(session, arguments).await,
+        Action::Locks(arguments) => locks::measure(session, arguments).await,
+        Action::Schedules(arguments) => schedules::measure(session, arguments).await,
         Action::Children(arguments) => children::measure(session, arguments).await,
         Action::Cluster(arguments) => cluster::measure(session, arguments).await,
         Action::Fleet(arguments) => fleet::measure(session, arguments).await,
@@ -141,6 +153,9 @@ async fn measure_all(session: &mut Session) {
     load::measure(session, &defaults()).await;
     waiters::measure(session, &defaults()).await;
     growth::measure(session, &defaults()).await;
+    groups::measure(session, &defaults()).await;
+    locks::measure(session, &defaults()).await;
+    schedules::measure(session, &defaults()).await;
     children::measure(session, &defaults()).await;
     cluster::measure(session, &defaults()).await;
     fleet::measure(session, &defaults()).await;

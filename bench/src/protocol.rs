@@ -75,6 +75,6 @@ async fn claim_and_settle(testbed: &Testbed, jobs: usize, batch: usize) {
     }
 }
 
-fn complete(lease: Lease) -> Settlement {
+pub(crate) fn complete(lease: Lease) -> Settlement {
     lease.complete(Payload { bytes: r#"{"ok":true}"#.into(), content_type: Default::default() })
 }

@@ -26,7 +26,7 @@ pub(crate) const TASK: &str = "noop";
 /// Bytes of JSON in a payload.
 pub(crate) const PAYLOAD: usize = 100;
 /// How many jobs one call of the broker submits.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 /// The maximum size of the payloads of one call, in bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How many calls are in progress at once, as from several clients.
@@ -116,12 +116,13 @@ impl Testbed {
         }
     }
 
-    /// Returns how many jobs of normal priority wait or run in these queues.
+    /// Returns how many jobs wait, in the normal lane or in groups, or run in these queues.
     pub(crate) async fn live(&mut self, queues: usize) -> usize {
         let mut count = redis::pipe();
         for queue in 0..queues {
             let queue = format!("crunch:{{0}}:queue:{}", task_name(queue, queues));
             count.llen(format!("{queue}:ready:normal")).zcard(format!("{queue}:running"));
+            count.zcard(format!("{queue}:grouped"));
         }
         let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
         counts.into_iter().sum()

@@ -1,6 +1,7 @@
 //! A worker whose tasks do nothing: the remaining cost is Crunch's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crunch_common::{config, telemetry};
 use crunch_worker::{JobContext, Task, Worker, WorkerConfig};
@@ -33,10 +34,12 @@ struct Done {
     ok: bool,
 }
 
-/// A payload that contains when its job was due; a job without that is not counted.
+/// A payload that contains when its job was due, and how long it runs; a job without a due time is not counted.
 #[derive(Deserialize)]
 struct Due {
     due: Option<u64>,
+    #[serde(default)]
+    ms: u64,
 }
 
 /// Runs the worker until it receives a signal to shut down.
@@ -68,11 +71,16 @@ fn noop(name: &str) -> Task {
 }
 
 fn timed(starts: Arc<Mutex<Histogram>>) -> Task {
-    Task::new(TASK, move |_job: JobContext, Due { due }: Due| {
+    Task::new(TASK, move |_job: JobContext, Due { due, ms }: Due| {
         if let Some(due) = due {
             let late = clock::now().saturating_sub(due);
             starts.lock().record(late);
         }
-        async { Ok(Done { ok: true }) }
+        async move {
+            if ms > 0 {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
+            Ok(Done { ok: true })
+        }
     })
 }

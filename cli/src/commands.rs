@@ -8,14 +8,18 @@ mod doctor;
 mod errors;
 mod filter;
 mod get;
+mod groups;
 mod history;
 mod jobs;
+mod limit;
 mod list;
 mod logs;
 mod queues;
 mod result;
+mod schedules;
 mod shell;
 mod submit;
+mod summary;
 mod system;
 mod tasks;
 mod top;
@@ -61,6 +65,9 @@ impl Arguments {
             | Command::Resume(_)
             | Command::Purge(_)
             | Command::Redrive(_)
+            | Command::Groups(_)
+            | Command::Limit(_)
+            | Command::Schedules(_)
             | Command::Workers(_)
             | Command::Doctor
             | Command::Context(_) => true,
@@ -73,6 +80,7 @@ impl Arguments {
             | Command::Logs(_)
             | Command::Events(_)
             | Command::Jobs(_)
+            | Command::Summary(_)
             | Command::Queues(_)
             | Command::Errors(_)
             | Command::History(_)
@@ -126,8 +134,16 @@ enum Command {
     Delete(act::Arguments),
     /// List jobs
     Jobs(jobs::Arguments),
+    /// Count the jobs that filters find, by a label and by their errors, or show those that ran longest
+    Summary(summary::Arguments),
     /// List queues, or show one
     Queues(queues::Arguments),
+    /// List the groups of a queue, or set the rule of one
+    Groups(Box<groups::Arguments>),
+    /// Show the limit of a queue, or set how many of its jobs run and start
+    Limit(limit::Arguments),
+    /// List schedules, show or create one, or pause, resume, run or remove it
+    Schedules(schedules::Arguments),
     /// Pause a queue: its jobs are accepted but not claimed
     Pause(queues::OneQueue),
     /// Resume a paused queue
@@ -197,7 +213,11 @@ fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
         Command::Retry(arguments) => act::run(session, &arguments, bulk::Verb::Retry),
         Command::Delete(arguments) => act::run(session, &arguments, bulk::Verb::Delete),
         Command::Jobs(arguments) => jobs::run(session, &arguments),
+        Command::Summary(arguments) => summary::run(session, &arguments),
         Command::Queues(arguments) => queues::run(session, &arguments),
+        Command::Groups(arguments) => groups::run(session, &arguments),
+        Command::Limit(arguments) => limit::run(session, &arguments),
+        Command::Schedules(arguments) => schedules::run(session, &arguments),
         Command::Pause(arguments) => queues::switch(session, &arguments, "pause"),
         Command::Resume(arguments) => queues::switch(session, &arguments, "resume"),
         Command::Purge(arguments) => queues::purge(session, &arguments),

@@ -1,7 +1,11 @@
 //! The members of the API's documents that are shown. Unknown members are ignored, so that an older program can read the
 //! answers of a newer API; a program with `--json` gets all of them.
 
+mod flow;
+mod unique;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +16,8 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::error::{Error, Problem};
+pub(crate) use flow::{Group, GroupPage, Limit, Rate, Rule, Schedule};
+pub(crate) use unique::Unique;
 
 /// Reads an item of a list.
 pub(crate) fn read<T: DeserializeOwned>(document: &RawValue) -> Result<T, Error> {
@@ -24,12 +30,19 @@ pub(crate) struct Job {
     pub(crate) task: String,
     pub(crate) queue: String,
     pub(crate) priority: String,
+    #[serde(default)]
+    pub(crate) group: Option<String>,
+    #[serde(default)]
+    pub(crate) unique: Option<Unique>,
     pub(crate) status: String,
     pub(crate) progress: Option<f64>,
     pub(crate) progress_message: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
+    /// An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) snoozes: u32,
     pub(crate) created_at: Timestamp,
     pub(crate) run_at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
@@ -53,6 +66,13 @@ impl Job {
     pub(crate) fn note(&self) -> String {
         match (&self.error, &self.waiting_for, &self.progress_message) {
             (Some(error), _, _) => format!("{}: {}", error.code, error.message),
+            (None, Some(waiting), _) if waiting.reason == "snooze" => match self.snoozes {
+                1 => "was put off by its handler".to_owned(),
+                times => format!("was put off by its handler, {times} times so far"),
+            },
+            (None, Some(WaitingFor { reason, detail: Some(holder) }), _) if reason == "lock" => {
+                format!("waits for the end of job {holder}, which holds its lock")
+            }
             (None, Some(waiting), _) => match &waiting.detail {
                 Some(detail) => format!("waits for {}: {detail}", waiting.reason),
                 None => format!("waits for {}", waiting.reason),
@@ -79,6 +99,9 @@ pub(crate) struct WaitingFor {
 pub(crate) struct Attempt {
     pub(crate) number: u32,
     pub(crate) worker: Option<String>,
+    /// An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) host: Option<String>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
     pub(crate) outcome: String,
@@ -100,6 +123,18 @@ pub(crate) struct Queue {
     pub(crate) counts: Counts,
     pub(crate) oldest_age_ms: Option<u64>,
     pub(crate) finished_last_minute: u64,
+    pub(crate) workers: u64,
+    /// An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) parked: Vec<Parked>,
+}
+
+/// Queued jobs that only a worker with their task can claim.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Parked {
+    pub(crate) task: String,
+    pub(crate) jobs: u64,
+    pub(crate) oldest_age_ms: Option<u64>,
     pub(crate) workers: u64,
 }
 
@@ -186,6 +221,9 @@ pub(crate) struct Task {
     pub(crate) max_payload: u64,
     pub(crate) payload_schema: Option<Value>,
     pub(crate) result_schema: Option<Value>,
+    /// An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) unique: Option<Unique>,
     pub(crate) workers: u64,
 }
 
@@ -285,6 +323,51 @@ pub(crate) struct Acted {
     pub(crate) changed: u64,
     pub(crate) next_cursor: Option<String>,
     pub(crate) search: Option<Search>,
+    /// An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) failures: Vec<FailureCount>,
+}
+
+/// How many of the jobs failed with an error of that kind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FailureCount {
+    pub(crate) error: ErrorKind,
+    pub(crate) jobs: u64,
+}
+
+/// What the first jobs of a list have in common.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) jobs: u64,
+    pub(crate) more: bool,
+    pub(crate) failures: Vec<FailureCount>,
+    pub(crate) values: Vec<LabelValue>,
+    pub(crate) slowest: Vec<Job>,
+    pub(crate) lost: Vec<Job>,
+}
+
+/// The jobs with a value of a label; `None` for those without.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LabelValue {
+    pub(crate) value: Option<String>,
+    pub(crate) jobs: u64,
+    pub(crate) failures: Vec<FailureCount>,
+}
+
+/// A kind of error, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ErrorKind {
+    pub(crate) id: String,
+    pub(crate) task: Option<String>,
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = self.task.as_deref().unwrap_or("several tasks");
+        write!(f, "{task}: {}: {}", self.code, self.message)
+    }
 }
 
 /// How jobs with labels were searched.
@@ -309,6 +392,13 @@ impl Acted {
         let before = self.search.take().map_or(0, |search| search.looked_at);
         self.search =
             step.search.map(|search| Search { looked_at: before + search.looked_at, ..search });
+        for failure in step.failures {
+            match self.failures.iter_mut().find(|it| it.error.id == failure.error.id) {
+                Some(sum) => sum.jobs += failure.jobs,
+                None => self.failures.push(failure),
+            }
+        }
+        self.failures.sort_by_key(|failure| std::cmp::Reverse(failure.jobs));
     }
 }
 
@@ -316,6 +406,9 @@ impl Acted {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Lines {
     pub(crate) accepted: u64,
+    /// For how many another job stands. An API of an earlier version does not have it.
+    #[serde(default)]
+    pub(crate) existing: u64,
     pub(crate) refused: u64,
     pub(crate) errors: Vec<LineError>,
 }
@@ -351,8 +444,12 @@ pub(crate) struct OperatorAction {
     pub(crate) address: Option<String>,
     pub(crate) action: String,
     pub(crate) queue: Option<String>,
+    #[serde(default)]
+    pub(crate) group: Option<String>,
     pub(crate) job: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) filter: Option<String>,
+    #[serde(default)]
+    pub(crate) error: Option<ErrorKind>,
     pub(crate) count: Option<u64>,
 }

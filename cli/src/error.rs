@@ -108,6 +108,9 @@ pub(crate) struct Problem {
     detail: Option<String>,
     #[serde(default)]
     errors: Vec<Violation>,
+    /// The job that is in the way.
+    #[serde(default)]
+    job: Option<String>,
     /// `unknown` if the request may have taken effect.
     #[serde(default)]
     outcome: Option<String>,
@@ -167,6 +170,10 @@ impl Problem {
 
     fn remedy(&self) -> String {
         let text = match (self.slug(), self.status) {
+            ("locked", _) => {
+                let holder = self.job.as_deref().unwrap_or("ID");
+                return format!("see the job that holds it: crunch get {holder}");
+            }
             ("unauthorized", _) => {
                 "set CRUNCH_API_KEY, use --key-file, or a context with a key: crunch context add"
             }
@@ -189,6 +196,13 @@ impl Problem {
                 "use another --key, or send exactly what was sent with this one"
             }
             ("full" | "queue-full" | "too-many-queues", _) => "see what waits: crunch queues",
+            ("group-full", _) => "see what waits in its group: crunch groups QUEUE",
+            ("jobs-elsewhere", _) => {
+                "repeat it once those jobs have ended; new jobs are where the limit applies"
+            }
+            ("outside-limit", _) => "submit it again: crunch submit TASK",
+            ("contended", _) => "repeat it",
+            ("too-many-rules", _) => "remove one: crunch groups QUEUE GROUP --remove",
             (_, 429) => "send fewer requests, or use a key with a higher rate",
             (_, 500..) => "try again later, or run: crunch doctor",
             _ => return format!("the API explains it at {}", self.kind),

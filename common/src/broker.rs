@@ -29,6 +29,9 @@ mod exchange;
 mod fleet;
 mod flow;
 mod functions;
+mod group;
+mod group_rule;
+mod groups;
 mod heartbeat;
 mod history;
 mod index;
@@ -43,6 +46,7 @@ mod operate;
 mod placement;
 mod pools;
 mod prune;
+mod queue_limit;
 mod queues;
 mod read;
 mod reclaim;
@@ -50,6 +54,8 @@ mod record;
 mod redis_tls;
 mod redis_url;
 mod reply;
+mod scheduled_by;
+mod schedules;
 mod session;
 mod submit;
 mod submitter;
@@ -61,6 +67,7 @@ mod unit;
 mod wakeup;
 mod watch;
 mod webhook;
+mod worker_id;
 
 use std::fmt;
 use std::sync::{Arc, Once, OnceLock};
@@ -71,7 +78,7 @@ use futures_util::future::join_all;
 pub use action_log::{LoggedAction, MAX_ACTION_BYTES};
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use config::BrokerConfig;
-pub use depth::{Depth, QueueDepth};
+pub use depth::{Depth, GroupCounts, Parked, QueueDepth};
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use endpoint::{ByNode, Node, SentinelLogin};
 pub use error::Error;
@@ -82,6 +89,9 @@ pub use error_groups::{
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
 pub use fleet::{FleetSize, RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
+pub use group::{GroupId, InvalidGroupId};
+pub use group_rule::{GroupRule, InvalidWeight, Rate, Weight};
+pub use groups::{GroupPage, GroupState, GroupSummary, RuleChange};
 pub use heartbeat::{
     Beaten, Heartbeat, LogLines, Progress, Report, Reported, ServerInfo, SuspendedTask, Verdict,
     WorkerInfo, WorkerState,
@@ -92,17 +102,25 @@ pub use history::{
 };
 pub use index::{IndexId, InvalidIndexId};
 pub use keys::KeyPrefix;
-pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};
+pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
-pub use new_job::{IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
+pub use new_job::{IDEMPOTENCY_KEPT, Idempotency, LockId, NewJob, Start};
 pub use operate::{Acted, BulkAction, CancelOutcome, DeleteOutcome, RetryOutcome};
+pub use placement::Bindings;
 pub use prune::{OtherLibrary, Pruned};
+pub use queue_limit::{LimitChange, LimitState, LimitStatus, QueueLimit};
 pub use queues::{QueuePage, QueueQuery, QueueSummary};
 pub use read::Attempt;
 pub use reclaim::Reclaimed;
 pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
 pub use redis_tls::RedisTls;
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
+pub use scheduled_by::ScheduledBy;
+pub use schedules::{
+    Backfill, BackfillChange, Condition, DueSchedules, Fired, MAX_SCHEDULE_PAYLOAD, MAX_SCHEDULES,
+    Owner, Pause, PutOutcome, PutSchedule, ScheduleChange, ScheduleCounts, ScheduleOrigin,
+    ScheduleRecord, ScheduleRun, ScheduleSpec, ScheduledJob, TickOutcome, ToFire, Why,
+};
 pub use session::{InvalidSessionDigest, SessionDigest};
 pub use submit::Enqueued;
 pub use sweep::{Looks, Swept};
@@ -111,6 +129,7 @@ pub use unit::Unit;
 pub use wakeup::{Control, Controls};
 pub use watch::{Change, Changes, Event, Followed, LogLine};
 pub use webhook::{Delivery, DeliveryOrder, Webhook};
+pub use worker_id::WorkerId;
 
 use crate::job::Partition;
 use bulk::Bulk;
@@ -119,6 +138,7 @@ use endpoint::Endpoint;
 use functions::{FEATURES, Function};
 use keys::{KeySpace, Keys};
 use pools::Pools;
+use submit::Homes;
 use submitter::Submitters;
 use sweep::Submissions;
 
@@ -219,6 +239,8 @@ pub struct Broker {
     /// The durability of every submission that does not request more.
     min_durability: DurabilityConfig,
     submitters: Arc<Submitters>,
+    /// Where the jobs of queues with a limit are submitted.
+    homes: Arc<Homes>,
 }
 
 impl fmt::Debug for Broker {
@@ -274,6 +296,7 @@ impl Broker {
             pages,
             min_durability,
             submitters,
+            homes: Arc::default(),
         })
     }
 

@@ -14,7 +14,9 @@ pub mod json;
 pub mod machine;
 mod name;
 pub mod pem;
+mod pointer;
 pub mod queue;
+pub mod schedule;
 pub mod schema;
 pub mod shutdown;
 pub mod task;
@@ -24,6 +26,7 @@ mod word;
 
 pub use broker::Broker;
 pub use name::InvalidName;
+pub use pointer::{InvalidPointer, Pointer};
 #[doc(hidden)]
 pub use serde;
 pub use shutdown::Shutdown;

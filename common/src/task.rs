@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
-use crate::job::{ContentType, JobOptions, Priority};
+use crate::job::{ContentType, JobOptions, Priority, Unique};
 use crate::name::WEBHOOKS;
+use crate::pointer::Pointer;
 use crate::queue::QueueName;
 use crate::schema::Schema;
 use crate::time::as_ms;
@@ -81,6 +82,15 @@ pub struct TaskDescriptor {
     /// Labels of its jobs by which they can be found. Default: none.
     #[serde(default, skip_serializing_if = "Indexes::is_empty")]
     pub indexes: Indexes,
+    /// Where the group of a job is in its JSON payload, for jobs that name none. Default: they have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Pointer>,
+    /// Within which time a job must start, in milliseconds on the wire; otherwise it is canceled. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within_ms: Option<u64>,
+    /// What its jobs are unique by, unless they say otherwise. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
 }
 
 impl TaskDescriptor {
@@ -110,6 +120,9 @@ impl TaskDescriptor {
             payload_schema: None,
             result_schema: None,
             indexes: Indexes::default(),
+            group: None,
+            start_within_ms: None,
+            unique: None,
         }
     }
 }

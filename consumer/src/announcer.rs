@@ -65,8 +65,12 @@ impl Announcer {
 
     /// Returns the tasks that were declared, and those of them whose declaration was another one before.
     async fn announce(&self) -> Result<(Vec<TaskName>, Vec<TaskName>), Error> {
+        let begun = self.declared.announcing();
         let tasks = self.declared.tasks();
-        let replaced = self.broker.announce(&self.declared.queues(), &tasks).await?;
+        let answered = self.broker.announce(&self.declared.queues(), &tasks).await;
+        let succeeded = matches!(answered, Ok(_) | Err(Error::TooManyTasks { .. }));
+        self.declared.announced(begun, succeeded);
+        let replaced = answered?;
         Ok((tasks.into_iter().map(|task| task.name).collect(), replaced))
     }
 }

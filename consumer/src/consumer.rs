@@ -9,13 +9,13 @@ use std::time::Duration;
 use crunch_common::broker::Sequence;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
 use crate::connection::Connection;
-use crate::declared::Declared;
+use crate::declared::{Announced, Declared};
 use crate::heartbeat::Heartbeat;
 use crate::listener::{Listener, Visits};
 use crate::processor::Processor;
@@ -150,6 +150,12 @@ impl Consumer {
         }
         self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
         Ok(slots)
+    }
+
+    /// Returns what was announced to Redis so far, and all that follows, until the consumer ends.
+    #[must_use]
+    pub fn announced(&self) -> watch::Receiver<Announced> {
+        self.declared.announcements()
     }
 
     /// Claims no more jobs, takes no more tokens that could wake another consumer, and waits until all attempts are

@@ -347,7 +347,7 @@ impl<M: Monitor> Heartbeat<M> {
             tracing::warn!(
                 "Redis does not know this worker any more and may have lost its data, declaring tasks and queues again"
             );
-            self.declared.outdated.notify_one();
+            self.declared.forgotten();
         }
     }
 

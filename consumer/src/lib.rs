@@ -43,6 +43,7 @@ mod turns;
 mod upload;
 
 pub use consumer::Consumer;
+pub use declared::Announced;
 pub use leases::Leases;
 pub use pulse::{Expected, Pulse, Pulses};
 pub use reachability::Reachability;

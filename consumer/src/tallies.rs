@@ -24,9 +24,9 @@ struct Tally {
 
 impl Tallies {
     /// Counts an attempt, by the [word](crunch_common::broker::Settlement::word) for its outcome; not one that was
-    /// released.
+    /// released or put off.
     pub fn ended(&self, queue: &QueueName, task: &TaskName, outcome: &str, took: Duration) {
-        if outcome == "released" {
+        if ["released", "snoozed"].contains(&outcome) {
             return;
         }
         let mut tally = self.0.lock();

@@ -108,7 +108,7 @@ impl Sending {
             let mut sent = HashMap::new();
             for ((job, error), answer) in jobs.iter().zip(&errors).zip(answers) {
                 // A job that an earlier request created was counted then.
-                if !matches!(answer, Ok(Enqueued::Replayed(_))) {
+                if !matches!(answer, Ok(Enqueued::Replayed(_) | Enqueued::Existing(_))) {
                     *sent.entry((job.queue.as_str(), *error)).or_default() += 1;
                 }
             }
@@ -158,8 +158,13 @@ impl Active {
 fn accepted_id(answer: &Result<Enqueued, Error>, jobs: &[NewJob]) -> Option<JobId> {
     match answer {
         Ok(Enqueued::Created(_)) => jobs.first().map(|job| job.id),
-        Ok(Enqueued::AlreadyCreated(id) | Enqueued::Replayed(id)) => Some(*id),
-        Ok(Enqueued::Conflict) | Err(_) => None,
+        Ok(
+            Enqueued::AlreadyCreated(id)
+            | Enqueued::Replayed(id)
+            | Enqueued::Existing(id)
+            | Enqueued::Replaced(id),
+        ) => Some(*id),
+        Ok(Enqueued::Conflict | Enqueued::Locked(_)) | Err(_) => None,
     }
 }
 
@@ -167,6 +172,7 @@ fn accepted_id(answer: &Result<Enqueued, Error>, jobs: &[NewJob]) -> Option<JobI
 const fn error_type(answer: &Result<Enqueued, Error>) -> Option<&'static str> {
     Some(match answer {
         Ok(Enqueued::Conflict) => "idempotency-conflict",
+        Ok(Enqueued::Locked(_)) => "locked",
         Ok(_) => return None,
         Err(Error::Unavailable { .. } | Error::Rejected { .. } | Error::Refused { .. }) => {
             "unavailable"

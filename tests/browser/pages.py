@@ -34,7 +34,8 @@ def prepare():
     wait_for_status(done, "succeeded")
     for number in range(12):
         message = ["disk 7 is full", f"no route to host 10.0.0.{number}", "record 12 has no key"][number % 3]
-        submit("fail", {"message": message, "until": "/nowhere"})
+        customer = {"customer": ["acme", "globex"][number % 5 % 2]}
+        submit("fail", {"message": message, "until": "/nowhere"}, metadata=customer)
     submit("echo", 1, delay_ms=3_600_000)
     failed = submit("fail", {"message": "cannot open /srv/photos/1.png", "until": "/nowhere"}, max_attempts=2)
     wait_for_status(failed, "failed")
@@ -55,6 +56,7 @@ def prepare():
         "queue": "/queues/fail",
         "jobs": "/jobs",
         "no-jobs": "/jobs?status=canceled",
+        "summary": "/jobs?status=failed&by=customer&sort=duration",
         "running-job": f"/jobs/{running}",
         "failed-job": f"/jobs/{failed}",
         "succeeded-job": f"/jobs/{done}",

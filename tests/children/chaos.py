@@ -53,6 +53,8 @@ class Chaos(Child):
             os._exit(1)
         if order["busy_ms"] and job.canceled.wait(order["busy_ms"] / 1000):
             raise Failed({"message": "asked to stop"})
+        if order["snoozes"] and job.key["epoch"] % 3 == 0:
+            raise Failed({"snooze_ms": 100})
         if job.message["attempt"] <= order["fails"]:
             raise Failed({"message": "fails as ordered"})
         self.record("end", job)

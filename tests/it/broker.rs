@@ -11,4 +11,5 @@ mod operation;
 mod properties;
 mod reads;
 mod scenarios;
+pub(crate) mod simulated;
 mod snapshot;

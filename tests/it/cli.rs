@@ -5,6 +5,7 @@ mod connection;
 mod doctor;
 mod documents;
 mod fake;
+mod groups;
 mod history;
 mod jobs;
 mod lines;
@@ -12,6 +13,7 @@ mod outages;
 mod questions;
 mod shell;
 mod terminal;
+mod unique;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

@@ -52,6 +52,27 @@ async fn the_python_example_counts_words() {
 }
 
 #[tokio::test]
+async fn a_command_puts_its_job_off() {
+    let script = r#"test -e "$0" && exec cat "$0"; echo 1 >"$0"
+        echo '{"error": {"snooze_ms": 300}}' >&"$CRUNCH_EVENTS_FD"; exit 1"#;
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = stack.directory().join("tasks.toml");
+    let command = json!(["sh", "-c", script, stack.directory().join("ready")]);
+    let task = format!("[[task]]\nname = 'script'\nstart_within = '1h'\ncommand = {command}\n");
+    std::fs::write(&path, task).unwrap();
+    let _worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
+    let id = api.submit_with("script", &json!(null), &json!({ "max_attempts": 1 })).await;
+    let job = api.wait_for_status(&id, "succeeded").await;
+    assert_eq!(
+        (&job["result"], &job["attempt"], &job["snoozes"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let task = api.get("/tasks/script").await.json();
+    assert_eq!(task["start_within_ms"], 3_600_000);
+}
+
+#[tokio::test]
 async fn the_schemas_of_the_python_example_are_published_and_refuse_invalid_payloads() {
     let (_stack, api, _worker) = start_with_tasks(&example("word-count")).await;
     let task = api.get("/tasks/word.count").await.json();

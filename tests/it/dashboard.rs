@@ -1,8 +1,10 @@
 //! The dashboard as a person uses it whose browser runs no script: pages, links, forms and a cookie.
 
 mod access;
-mod browser;
+pub(crate) mod browser;
 mod live;
 mod pages;
+mod schedules;
 mod sessions;
+mod unique;
 mod verbs;

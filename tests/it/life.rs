@@ -4,3 +4,4 @@ mod attempts;
 mod cancel;
 mod outcomes;
 mod timing;
+mod waits;

@@ -24,6 +24,7 @@ fn blocks() -> Vec<Vec<String>> {
     };
     let shared = ["SHARED", "SHARED_BY_OTHERS"].map(|name| files(&list(name))).concat();
     let mut blocks = vec![shared, files(&list("EXCHANGE")), files(&list("AUDIT"))];
+    blocks.push(files(&list("SUBMISSION")));
     blocks.extend(files(&list("VERBS")).into_iter().map(|file| vec![file]));
     blocks
 }

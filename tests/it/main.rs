@@ -34,6 +34,7 @@ mod redis_tls;
 mod redis_trouble;
 mod redis_users;
 mod run_task;
+mod schedules;
 mod script_up;
 mod sentinel;
 mod sequences;

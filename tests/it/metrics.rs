@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crunch_tests::{Api, EventStream, Stack, Stage, eventually};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::monitoring::queries::{Metric, table};
 
@@ -77,6 +77,7 @@ async fn an_api_counts_requests_and_shows_the_state_of_queues() {
         ("crunch_fleet_slots", 2.0),
         ("crunch_redis_up", 1.0),
         ("crunch_leases_lost_total", 0.0),
+        ("crunch_jobs_expired_total", 0.0),
         (r#"crunch_http_refused_total{sum="bodies"}"#, 0.0),
         ("crunch_http_waiting", 1.0),
         (
@@ -132,6 +133,52 @@ async fn an_api_shows_what_needs_attention_in_queues_and_workers() {
     let memory = of("crunch_redis_memory_bytes");
     assert!(!memory.is_empty() && memory.iter().all(|bytes| *bytes > 100_000.0), "{memory:?}");
     assert!(of("crunch_redis_disk_ok").iter().all(|ok| *ok == 1.0));
+}
+
+#[tokio::test]
+async fn an_api_shows_groups_limits_locks_and_schedules() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let put = async |path: &str, body: &Value| {
+        let answer = api.send(api.request(Method::PUT, path).json(body)).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+    };
+    for group in ["a", "b", "b"] {
+        api.submit_with("t", &json!(1), &json!({ "group": group })).await;
+    }
+    put("/queues/t/limit", &json!({ "concurrency": 3 })).await;
+    for on_conflict in ["existing", "existing", "replace", "reject"] {
+        let unique = json!({ "key": "k", "on_conflict": on_conflict });
+        api.post("/jobs", &json!({ "task": "t", "unique": unique })).await;
+    }
+    put("/schedules/often", &json!({ "task": "u", "every_ms": 1000, "overlap": "allow" })).await;
+    put("/schedules/yearly", &json!({ "task": "u", "cron": "@yearly" })).await;
+    api.post_empty("/schedules/yearly/pause").await;
+    let ticks = |outcome| format!(r#"crunch_schedule_ticks_total{{outcome="{outcome}"}}"#);
+    let metrics = eventually("a tick is counted", async || {
+        let metrics = read_metrics(&api).await;
+        (metrics[&ticks("submitted")] > 0.0).then_some(metrics)
+    })
+    .await;
+    let conflicts = |outcome| {
+        format!(r#"crunch_submissions_conflicting_total{{task="t",queue="t",outcome="{outcome}"}}"#)
+    };
+    for (sample, value) in [
+        (r#"crunch_queue_groups{queue="t",state="runnable"}"#, 2.0),
+        (r#"crunch_queue_groups{queue="t",state="blocked"}"#, 0.0),
+        (r#"crunch_queue_concurrency{queue="t"}"#, 3.0),
+        (&conflicts("existing"), 1.0),
+        (&conflicts("replaced"), 1.0),
+        (&conflicts("locked"), 1.0),
+        (r#"crunch_schedules{state="active"}"#, 1.0),
+        (r#"crunch_schedules{state="inactive"}"#, 1.0),
+        (&ticks("rejected"), 0.0),
+    ] {
+        assert_eq!(metrics.get(sample), Some(&value), "{sample} in {metrics:#?}");
+    }
+    assert!(metrics["crunch_schedules_late_seconds"] < 60.0, "{metrics:#?}");
+    let other = metrics.keys().filter(|sample| sample.starts_with("crunch_queue_groups{"));
+    assert!(other.into_iter().all(|sample| sample.contains("\"t\"")), "{metrics:#?}");
 }
 
 #[tokio::test]
@@ -226,4 +273,43 @@ async fn a_lease_that_is_lost_is_counted_by_one_process() {
     let lost = |metrics: &BTreeMap<String, f64>| metrics["crunch_leases_lost_total"];
     let of_worker = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
     assert_eq!((lost(&read_metrics(&api).await) + lost(&parse(&of_worker))), 1.0);
+}
+
+/// Whichever process finds it: a claim, or the sweep of either.
+#[tokio::test]
+async fn a_job_that_expires_is_counted_by_one_process() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &[("CRUNCH_WORKER_ADDR", "127.0.0.1:0")]).await;
+    let url = worker.wait_for_log("listening on ").await;
+    let stage = Stage::open().await;
+    let _blocker = api.submit("act", &stage.payload()).await;
+    let actor = stage.wait_for_handler().await;
+    let expires = json!({ "start_within_ms": 200 });
+    for _ in 0..3 {
+        let id = api.submit_with("act", &stage.payload(), &expires).await;
+        api.wait_for_status(&id, "canceled").await;
+    }
+    let overdue = api.submit_with("act", &stage.payload(), &json!({ "deadline_ms": 200 })).await;
+    api.wait_for_status(&overdue, "failed").await;
+    actor.returns(&json!(1)).await;
+
+    eventually("each is counted once", async || {
+        let of_worker = reqwest::get(format!("{url}/metrics")).await.ok()?.text().await.ok()?;
+        let (of_api, of_worker) = (read_metrics(&api).await, parse(&of_worker));
+        let sum = |name: &str| {
+            let of = |metrics: &BTreeMap<String, f64>| metrics.get(name).copied().unwrap_or(0.0);
+            of(&of_api) + of(&of_worker)
+        };
+        let ended =
+            |status| format!(r#"crunch_jobs_finished_total{{task="",queue="",status="{status}"}}"#);
+        let counts = (
+            sum("crunch_jobs_expired_total"),
+            sum(&ended("canceled")),
+            sum(&ended("failed")),
+            sum("crunch_leases_lost_total"),
+        );
+        (counts == (3.0, 3.0, 1.0, 0.0)).then_some(())
+    })
+    .await;
 }

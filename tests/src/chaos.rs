@@ -139,6 +139,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let fleet = Arc::new(Fleet::start(&plan).await?);
     let client = Arc::new(Client::new(&plan, fleet.clone(), progress.clone())?);
     client.wait_until_tasks_are_known().await;
+    client.set_rules().await?;
     let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), progress.clone()));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

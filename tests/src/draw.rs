@@ -42,7 +42,7 @@ fn test() -> Option<String> {
 ///
 /// # Panics
 /// If the variable has another value.
-pub(crate) fn is_cluster() -> bool {
+pub fn is_cluster() -> bool {
     match variable(KIND_VARIABLE).as_deref() {
         None | Some("single") => false,
         Some("cluster") => test().is_some(),

@@ -31,6 +31,7 @@ mod wait;
 
 pub use api::{Answer, Api};
 pub use cluster::{NODE_TIMEOUT_MS, RedisCluster};
+pub use draw::is_cluster;
 pub use events::{EventStream, ServerEvent};
 pub use ledger::{Entry, Ledger, Moment};
 pub use network::{Cut, Host, Network};

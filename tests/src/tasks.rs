@@ -47,7 +47,7 @@ struct Script {
     stage: String,
 }
 
-/// An instruction from the stage. The first four end the handler.
+/// An instruction from the stage. The first five end the handler.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Act {
@@ -59,6 +59,8 @@ enum Act {
     FailForGood(String),
     /// Panics.
     Panic(String),
+    /// Puts the job off for so many milliseconds.
+    Snooze(u64),
     /// Reports progress.
     Progress(f64, String),
     /// Writes a line to the job's log.
@@ -92,6 +94,7 @@ async fn act(job: JobContext, script: Script) -> Result<Value, TaskError> {
             Act::Fail(message) => return Err(TaskError::retryable(message)),
             Act::FailForGood(message) => return Err(TaskError::permanent(message)),
             Act::Panic(message) => panic!("{message}"),
+            Act::Snooze(ms) => return Err(TaskError::snooze(Duration::from_millis(ms))),
             Act::Progress(fraction, message) => job.progress(fraction, message),
             Act::Log(text) => job.log(text),
             Act::Ignore => may_stop = false,

@@ -28,6 +28,8 @@ pub(crate) enum Ending {
     MachineFault(String),
     /// It was claimed too early.
     Busy,
+    /// The handler put the job off for so long.
+    Snoozed(Duration),
     Stopped(StopReason),
     NoInput(NoInput),
 }
@@ -82,6 +84,10 @@ pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
         Ending::Busy => {
             tracing::debug!("job released: it was claimed too early");
             return Some(Outcome::Release(ReleaseCause::Worker));
+        }
+        Ending::Snoozed(delay) => {
+            tracing::info!(delay_ms = whole_ms(delay), "job put off by its handler");
+            return Some(Outcome::Snooze { delay });
         }
         Ending::Stopped(StopReason::TimedOut) => {
             let message = format!("the attempt took longer than {:?}", job.options.timeout);
@@ -173,9 +179,10 @@ async fn await_handler(
 fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending {
     match returned {
         Ok(Err(error)) if error.is_busy() => Ending::Busy,
-        Ok(Err(error)) => match error.machine_fault() {
-            Some(reason) => Ending::MachineFault(reason.to_owned()),
-            None => Ending::Returned(Err(error)),
+        Ok(Err(error)) => match (error.machine_fault(), error.snooze_delay()) {
+            (Some(reason), _) => Ending::MachineFault(reason.to_owned()),
+            (None, Some(delay)) => Ending::Snoozed(delay),
+            (None, None) => Ending::Returned(Err(error)),
         },
         Ok(result) => Ending::Returned(result),
         Err(error) => match error.try_into_panic() {

@@ -1,20 +1,23 @@
-//! Reads `tasks.toml`, which declares commands and servers, in any language, as tasks. `docs/commands.md` describes the
-//! file.
+//! Reads `tasks.toml`, which declares commands and servers, in any language, as tasks, and schedules. `docs/commands.md`
+//! describes the file.
 //!
 //! Reports all problems of a file at once, each with its line, before the worker claims a job. Never runs a command:
-//! `process.rs` and `server.rs` do.
+//! `process.rs` and `server.rs` do. Never puts a schedule into Redis: `schedules.rs` does.
 
 mod bytes;
 mod declaration;
 mod duration;
 mod file_context;
+mod json;
 mod problem;
 mod program;
+mod schedule;
 mod schema;
 mod server;
 mod table;
+mod unique;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use crunch_common::task::TaskName;
 use toml::de::DeTable;
 
 use crate::registry::Registry;
+use crate::schedules::FileSchedule;
 use crate::server::ServerSpec;
 use crate::{Task, tasks};
 use declaration::Declaration;
@@ -32,6 +36,8 @@ use table::Table;
 
 /// Each server has its own connections to Redis.
 const MAX_SERVERS: usize = 16;
+/// Each start of a worker compares all of them with Redis, one by one.
+const MAX_SCHEDULES: usize = 1000;
 
 /// The contents of a `tasks.toml`.
 #[derive(Debug)]
@@ -41,7 +47,15 @@ pub(crate) struct Commands {
     path: PathBuf,
     tasks: Vec<Declared>,
     servers: Vec<ServerSpec>,
+    schedules: Vec<FileSchedule>,
     problems: Vec<Problem>,
+}
+
+/// What a file has besides tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    pub(crate) servers: Vec<ServerSpec>,
+    pub(crate) schedules: Vec<FileSchedule>,
 }
 
 /// A task and the line that names it.
@@ -113,6 +127,7 @@ impl Commands {
             path: path.to_owned(),
             tasks: Vec::new(),
             servers: Vec::new(),
+            schedules: Vec::new(),
             problems: Vec::new(),
         };
         let environment = std::env::vars_os().collect();
@@ -134,7 +149,12 @@ impl Commands {
         let tasks = top.take("task", |value| table::tables("task", value)).unwrap_or_default();
         let servers =
             top.take("server", |value| table::tables("server", value)).unwrap_or_default();
+        let schedules =
+            top.take("schedule", |value| table::tables("schedule", value)).unwrap_or_default();
         top.refuse_the_rest();
+        if let Some((_, at)) = schedules.get(MAX_SCHEDULES) {
+            top.note(at.clone(), format!("more than {MAX_SCHEDULES} schedules"));
+        }
         if let Some((_, at)) = servers.get(MAX_SERVERS) {
             top.note(
                 at.clone(),
@@ -163,6 +183,16 @@ impl Commands {
             self.servers.extend(server);
             mistakes.append(&mut table.mistakes);
         }
+        let mut names = HashSet::new();
+        for (entries, header) in schedules {
+            let mut table = Table::new(entries, header.clone());
+            let schedule = schedule::read(&mut table);
+            if let Some(twice) = schedule.as_ref().filter(|it| !names.insert(it.name.clone())) {
+                table.note(header, format!("there are two schedules {:?}", twice.name.as_str()));
+            }
+            self.schedules.extend(schedule);
+            mistakes.append(&mut table.mistakes);
+        }
         self.problems = mistakes.into_iter().map(|mistake| page.problem(mistake)).collect();
     }
 
@@ -171,14 +201,11 @@ impl Commands {
         self.servers.iter().map(|server| 2 * server.processes).sum()
     }
 
-    /// Adds the commands to the registered tasks; returns the servers.
+    /// Adds the commands to the registered tasks; returns what else the file has.
     ///
     /// # Errors
     /// All problems of the file, including names that are already used.
-    pub(crate) fn join(
-        mut self,
-        registry: &mut Registry,
-    ) -> Result<Vec<ServerSpec>, InvalidCommands> {
+    pub(crate) fn join(mut self, registry: &mut Registry) -> Result<Rest, InvalidCommands> {
         let mut lines: HashMap<TaskName, usize> = HashMap::new();
         for Declared { line, name, task } in self.tasks {
             if let Some(first) = first_declaration(&name, &lines, registry) {
@@ -194,7 +221,7 @@ impl Commands {
             let _added = task.map(|task| registry.add(task));
         }
         if self.problems.is_empty() {
-            return Ok(self.servers);
+            return Ok(Rest { servers: self.servers, schedules: self.schedules });
         }
         self.problems.sort_by_key(|problem| problem.line);
         let problems = self.problems.into_iter().map(|Problem { line, what }| (line, what));

@@ -214,7 +214,10 @@ impl Executor {
     fn record_machine_state(&self, task: &TaskName, ending: &Ending) {
         match ending {
             Ending::MachineFault(reason) => self.suspensions.suspend(task, reason),
-            Ending::Returned(_) | Ending::InvalidResult(_) | Ending::Panicked(_) => {
+            Ending::Returned(_)
+            | Ending::InvalidResult(_)
+            | Ending::Panicked(_)
+            | Ending::Snoozed(_) => {
                 self.suspensions.started(task);
             }
             Ending::Busy | Ending::Stopped(_) | Ending::NoInput(_) => {}

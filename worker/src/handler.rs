@@ -95,6 +95,8 @@ pub struct TaskError {
 enum Cause {
     Job,
     Machine,
+    /// The handler puts the job off for so long.
+    Snooze(Duration),
     /// The worker claimed the job too early: all who could run it are busy.
     Busy,
 }
@@ -176,6 +178,31 @@ impl TaskError {
         Self { cause: Cause::Machine, ..Self::retryable(reason) }
     }
 
+    /// Puts the job off: its next attempt is after `delay`, at most 365 days, and this one is not charged. For a job whose
+    /// time has not come, such as a call that another service will answer later.
+    ///
+    /// The slot is free meanwhile, and so is the place in the job's group. The job is `scheduled`, and its document counts
+    /// it in `snoozes`. With the 1001st the job fails with `snoozed_too_often`, and if it would not be due before its
+    /// deadline, with `deadline_exceeded`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn check(is_ready: bool) -> Result<(), TaskError> {
+    ///     if !is_ready {
+    ///         return Err(TaskError::snooze(Duration::from_secs(30)));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn snooze(delay: Duration) -> Self {
+        let cause = Cause::Snooze(delay.min(MAX_DURATION));
+        Self { cause, ..Self::retryable("put off by its handler") }
+    }
+
     /// Creates the failure of a system that cannot start another thread.
     pub(crate) fn no_thread(error: &io::Error) -> Self {
         Self::machine(format!("cannot start a thread: {error}"))
@@ -194,6 +221,14 @@ impl TaskError {
     /// Returns the reason if the machine is the cause.
     pub(crate) fn machine_fault(&self) -> Option<&str> {
         (self.cause == Cause::Machine).then_some(&self.error.message)
+    }
+
+    /// Returns for how long the handler puts the job off, if it does.
+    pub(crate) fn snooze_delay(&self) -> Option<Duration> {
+        match self.cause {
+            Cause::Snooze(delay) => Some(delay),
+            Cause::Job | Cause::Machine | Cause::Busy => None,
+        }
     }
 
     pub(crate) fn is_busy(&self) -> bool {

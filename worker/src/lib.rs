@@ -70,6 +70,7 @@ mod reporter;
 mod results;
 mod run_task;
 mod running;
+mod schedules;
 mod server;
 mod services;
 mod state;
@@ -161,7 +162,10 @@ pub use crunch_common::job::ContentType;
 /// # }
 /// ```
 pub use crunch_common::job::JobError;
-pub use crunch_common::job::{ErrorCode, JobId, Metadata, Payload, Priority, TraceContext};
+pub use crunch_common::job::{
+    ErrorCode, JobId, Metadata, OnConflict, Payload, Priority, TraceContext, Unique, UniqueKey,
+    Until,
+};
 pub use crunch_common::task::{TaskDescriptor, TaskName};
 pub use crunch_common::time::Timestamp;
 pub use error::Error;

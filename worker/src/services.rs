@@ -22,6 +22,7 @@ use crate::input::Input;
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, StopOnDrop};
+use crate::schedules::{FileSchedule, KnownTasks, Publisher};
 use crate::server::{self, ServerPool, Servers, TaskOwners};
 use crate::stop::{STOP_GRACE, StopReason};
 use crate::suspension::Suspensions;
@@ -36,6 +37,8 @@ pub(crate) struct Services {
     /// Ends the helpers.
     done: CancellationToken,
     shared: Shared,
+    /// For schedules.
+    known_tasks: watch::Sender<KnownTasks>,
     availability: Arc<Availability>,
     /// If this value is dropped, heartbeats end: then the jobs run elsewhere.
     _stop_on_drop: StopOnDrop,
@@ -130,8 +133,17 @@ impl Services {
         };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
-        let mut services =
-            Self { config, consumer, helpers, done, shared, availability, _stop_on_drop, health };
+        let mut services = Self {
+            config,
+            consumer,
+            helpers,
+            done,
+            shared,
+            known_tasks: watch::Sender::default(),
+            availability,
+            _stop_on_drop,
+            health,
+        };
         services.start_own_pool(registry, worker)?;
         services.health.set_working();
         Ok(services)
@@ -150,6 +162,7 @@ impl Services {
     }
 
     fn add_pool(&mut self, pool: &PoolSettings, registry: Registry) -> io::Result<PoolSlots> {
+        self.known_tasks.send_modify(|known| known.add(&pool.tasks));
         self.consumer.add_pool(pool, &Arc::new(self.shared.executor(registry)))
     }
 
@@ -195,7 +208,15 @@ impl Services {
     /// 4. outcomes are sent to Redis, if it can be reached;
     /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered. The children of servers end
     ///    last. The last spans are exported.
-    pub(crate) async fn work(mut self, servers: &Servers, shutdown: &Shutdown) {
+    pub(crate) async fn work(
+        mut self,
+        servers: &Servers,
+        schedules: Vec<FileSchedule>,
+        shutdown: &Shutdown,
+    ) {
+        let (announced, tasks) = (self.consumer.announced(), self.known_tasks.subscribe());
+        let publisher = Publisher::new(&self.shared.broker, schedules, announced, tasks);
+        self.helpers.spawn(publisher.run(self.done.clone()));
         let availability = self.availability.clone();
         tokio::select! {
             biased;
@@ -203,6 +224,7 @@ impl Services {
             () = availability.stopped_by_operator() => {}
             () = async {
                 self.add_servers(servers).await;
+                self.known_tasks.send_modify(KnownTasks::complete);
                 pending().await
             } => {}
         }

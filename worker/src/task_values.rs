@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crunch_common::Pointer;
 use crunch_common::backoff::Backoff;
-use crunch_common::job::{ContentType, Priority};
+use crunch_common::job::{ContentType, Priority, Unique};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
 use crunch_common::task::{Indexes, TaskDescriptor, TaskName};
@@ -27,6 +28,9 @@ pub(crate) struct TaskValues {
     pub(crate) payload_schema: Option<Schema>,
     pub(crate) result_schema: Option<Schema>,
     pub(crate) indexes: Option<Indexes>,
+    pub(crate) group: Option<Pointer>,
+    pub(crate) start_within: Option<Duration>,
+    pub(crate) unique: Option<Unique>,
 }
 
 impl TaskValues {
@@ -48,6 +52,9 @@ impl TaskValues {
             payload_schema: self.payload_schema.or(default.payload_schema),
             result_schema: self.result_schema.or(default.result_schema),
             indexes: self.indexes.unwrap_or(default.indexes),
+            group: self.group.or(default.group),
+            start_within_ms: self.start_within.map(whole_ms).or(default.start_within_ms),
+            unique: self.unique.or(default.unique),
             name: default.name,
         }
     }
@@ -69,6 +76,9 @@ impl TaskValues {
             payload_schema: self.payload_schema.or(other.payload_schema),
             result_schema: self.result_schema.or(other.result_schema),
             indexes: self.indexes.or(other.indexes),
+            group: self.group.or(other.group),
+            start_within: self.start_within.or(other.start_within),
+            unique: self.unique.or(other.unique),
         }
     }
 }

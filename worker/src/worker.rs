@@ -7,13 +7,13 @@ use crunch_common::config::{self, Exit};
 use crunch_common::{Shutdown, init, machine, telemetry};
 use crunch_consumer::Reachability;
 
-use crate::commands::Commands;
+use crate::commands::{Commands, Rest};
 use crate::config::{CheckChannel, Command, RunTask, WorkerConfig};
 use crate::health::{self, Health};
 use crate::health_thread::HealthThread;
 use crate::process::{OPEN_FILES, become_launcher_if_marked};
 use crate::registry::{DuplicateTask, Registry};
-use crate::server::{ServerSpec, Servers};
+use crate::server::Servers;
 use crate::services::Services;
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::{Error, RunError, Task, check_channel, run_task, tasks};
@@ -208,7 +208,7 @@ impl Worker {
             Some(Command::Health { .. }) | None => {}
         }
         let lifeline = self.lifeline.clone();
-        let Prepared { config, registry, servers } = self.prepare()?;
+        let Prepared { config, registry, rest: Rest { servers, schedules } } = self.prepare()?;
         lifeline.iter().for_each(Lifeline::report_configured);
         tracing::info!(redis = %config.broker.redis_url, "connecting");
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
@@ -218,7 +218,7 @@ impl Worker {
         let servers = Servers::start(servers, config.max_result as u64, &registry.descriptors());
         if wait_for_redis(&broker, &shutdown).await? {
             let services = Services::start(config, registry, &servers, (&broker, worker), health)?;
-            services.work(&servers, &shutdown).await;
+            services.work(&servers, schedules, &shutdown).await;
         }
         servers.end().await;
         if let Some(health_thread) = health_thread {
@@ -231,7 +231,7 @@ impl Worker {
     async fn run_task(mut self, request: &RunTask, shutdown: &Shutdown) -> Result<(), Error> {
         // Only one command runs, so the limit of open files need not suffice for all slots.
         self.config.concurrency = Some(1);
-        let Prepared { config, mut registry, servers } = self.prepare()?;
+        let Prepared { config, mut registry, rest: Rest { servers, .. } } = self.prepare()?;
         let has_it = request.task.parse().is_ok_and(|name| registry.find(&name).is_some());
         // Only the children of a server know its tasks.
         let servers = if has_it { Vec::new() } else { run_task::one_child_each(servers) };
@@ -262,20 +262,20 @@ impl Worker {
             return Err(duplicate.into());
         }
         let open_files = machine::raise_open_files();
-        let mut servers = Vec::new();
+        let mut rest = Rest::default();
         if let Some(commands) = commands {
             check_open_files(self.config.slots() + commands.most_children(), open_files)?;
-            servers = commands.join(&mut self.registry)?;
+            rest = commands.join(&mut self.registry)?;
         }
         self.registry.bound_results(self.config.max_result as u64);
-        if self.registry.is_empty() && servers.is_empty() {
+        if self.registry.is_empty() && rest.servers.is_empty() {
             return Err(Error::NoTasks);
         }
         let queues = self.config.queues.iter().flat_map(|queues| queues.iter().cloned());
         if let Some(name) = self.registry.reserved(queues) {
             return Err(Error::Reserved { name });
         }
-        Ok(Prepared { config: self.config, registry: self.registry, servers })
+        Ok(Prepared { config: self.config, registry: self.registry, rest })
     }
 }
 
@@ -292,7 +292,7 @@ struct Prepared {
     config: WorkerConfig,
     /// The tasks that need no server.
     registry: Registry,
-    servers: Vec<ServerSpec>,
+    rest: Rest,
 }
 
 /// Asks another worker for its health; this process then exits with the returned error: one with a reason, or an empty

@@ -18,7 +18,7 @@ crunch_common::word_enum! {
         Read = "read",
         /// Cancel jobs.
         Cancel = "cancel",
-        /// Everything, including the operations of operators: retry, delete, pause, resume, redrive.
+        /// Everything, including the operations of operators: retry, delete, pause, resume, redrive, rules of groups.
         Admin = "admin",
     }
 }

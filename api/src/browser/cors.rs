@@ -13,11 +13,11 @@ use super::{Browsers, Origin};
 
 /// All headers of answers that pages cannot read by default.
 const EXPOSED: &str = "Location, Operation-Location, Content-Location, Retry-After, ETag, Link, RateLimit, RateLimit-Policy, \
-                       Idempotency-Replayed, Preference-Applied, X-Request-Id, WWW-Authenticate, Allow, Accept";
+                       Idempotency-Replayed, Crunch-Existing, Preference-Applied, X-Request-Id, WWW-Authenticate, Allow, Accept";
 /// All headers of requests that the API uses and pages may not send by default.
 const ALLOWED: &str = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, X-Request-Id, \
                      traceparent, tracestate";
-const METHODS: &str = "GET, HEAD, POST, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 /// Two hours, in seconds: the longest time for which Chromium caches the answer.
 const MAX_AGE: &str = "7200";
 const PREFLIGHT_VARY: &str =

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use askama::Template;
-use crunch_common::broker::{BulkAction, ErrorGroup, ListQuery};
+use crunch_common::broker::{BulkAction, ErrorGroup, ErrorGroupQuery, ListQuery};
 use crunch_common::job::Status;
 
 use super::jobs::Filters;
@@ -12,6 +12,7 @@ use super::queues::{TYPED_ABOVE, require_confirmation};
 use super::viewer::Viewer;
 use super::{Call, text};
 use crate::auth::Scope;
+use crate::document::{FailureCount, most_failed};
 use crate::problem::Problem;
 use crate::query;
 use crate::routes::actions as routes;
@@ -19,6 +20,8 @@ use crate::state::App;
 
 /// How many jobs one form changes at most; the next page offers to go on.
 const MAX_JOBS: u64 = 100_000;
+/// How many kinds of error of a queue are read to find the most frequent ones.
+const MAX_KINDS: usize = 500;
 /// The fields of the form that are no filters.
 const NO_FILTERS: [&str; 4] = ["token", "count", "typed", "limit"];
 
@@ -32,10 +35,20 @@ struct Confirm {
     count: u64,
     /// Whether there are more than were counted.
     more: bool,
+    /// The most frequent kinds of error among them, if they failed with several.
+    failures: Vec<FailureCount>,
     typed: bool,
     /// The list of these jobs.
     list: String,
     token: TokenField,
+}
+
+impl Confirm {
+    /// How many jobs failed with other errors than those that are shown, or did not fail.
+    fn others(&self) -> u64 {
+        let shown: u64 = self.failures.iter().map(|failure| failure.jobs).sum();
+        self.count.saturating_sub(shown)
+    }
 }
 
 /// Shows how many jobs an action would change.
@@ -54,16 +67,18 @@ pub(super) async fn confirm(
     let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let is_indexed = |task: Option<&_>, label: &str| app.catalog.indexes(task, label);
     let request = routes::Request::read(&format!("{asked}&dry_run=true"), &is_indexed)?;
+    let action = request.action();
     let error = visible_error(app, viewer, request.list()).await?;
-    let (count, more) = match exact(app, viewer, request.list(), error.as_ref()).await? {
-        Some(count) => (count, false),
+    let list = request.list().clone();
+    let (count, more, mut failures) = match exact(app, viewer, &list, error.as_ref()).await? {
+        Some(count) => (count, false, failures_of(app, viewer, &list).await?),
         None => {
             let report = routes::run(app, &viewer.caller, request).await?;
-            (report.matched, report.next_cursor.is_some())
+            (report.matched, report.next_cursor.is_some(), report.failures)
         }
     };
-    let action: BulkAction =
-        filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
+    // With one kind as the filter it is among the filters.
+    failures.retain(|_| list.error.is_none());
     let list = filters.without("action");
     let title = format!("{} {} jobs", title(action), text::count(count));
     let template = Confirm {
@@ -72,6 +87,7 @@ pub(super) async fn confirm(
         error,
         count,
         more,
+        failures,
         typed: count > TYPED_ABOVE,
         list,
         token: TokenField,
@@ -117,6 +133,25 @@ async fn exact(
         }
         _ => Ok(None),
     }
+}
+
+/// Returns the most frequent kinds of error of the failed jobs of a queue, as Redis counts them.
+async fn failures_of(
+    app: &App,
+    viewer: &Viewer,
+    list: &ListQuery,
+) -> Result<Vec<FailureCount>, Problem> {
+    if list.status != Some(Status::Failed) || list.error.is_some() {
+        return Ok(Vec::new());
+    }
+    let wanted = ErrorGroupQuery {
+        among: viewer.caller.queues().cloned(),
+        queue: list.queue.clone(),
+        with_failed_jobs: true,
+        limit: MAX_KINDS,
+        ..ErrorGroupQuery::default()
+    };
+    Ok(most_failed(&app.broker.error_groups(&wanted).await?.items))
 }
 
 const fn title(action: BulkAction) -> &'static str {

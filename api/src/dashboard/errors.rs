@@ -1,14 +1,18 @@
 //! The error groups: failures of one kind.
 
+use std::collections::BTreeSet;
+
 use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{ErrorGroup, ErrorGroupQuery};
+use crunch_common::task::TaskName;
 
 use super::jobs::Filters;
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::{Rights, Viewer};
 use crate::problem::Problem;
+use crate::query;
 use crate::routes::job_access::known_queue;
 use crate::state::App;
 
@@ -21,6 +25,8 @@ struct Errors {
     filters: Filters,
     groups: Vec<ErrorGroup>,
     next: Option<String>,
+    /// The labels that tasks declare as indexed, and the query of the page that counts failed jobs by each.
+    labels: Vec<(String, String)>,
     rights: Rights,
 }
 
@@ -36,8 +42,27 @@ pub(super) async fn list(
         known_queue(app, &viewer.caller, queue).await?;
     }
     let next = page.next.map(|cursor| filters.and([("cursor", cursor.to_string().as_str())]));
-    let template = Errors { filters, groups: page.items, next, rights: viewer.rights() };
+    let labels = labels(app, &filters, wanted.task.as_ref()).await?;
+    let template = Errors { filters, groups: page.items, next, labels, rights: viewer.rights() };
     Page::new("Errors", Section::Errors, &template)
+}
+
+/// Returns the labels by which failed jobs can be counted.
+async fn labels(
+    app: &App,
+    filters: &Filters,
+    task: Option<&TaskName>,
+) -> Result<Vec<(String, String)>, Problem> {
+    let declared = app.catalog.read().await?;
+    let tasks = declared.iter().map(|declared| &declared.task);
+    let tasks = tasks.filter(|declared| task.is_none_or(|task| declared.name == *task));
+    let labels: BTreeSet<_> = tasks.flat_map(|task| task.indexes.iter()).collect();
+    let given = |name| Some((name, filters.get(name))).filter(|(_, value)| !value.is_empty());
+    let query = |label| {
+        let same = ["task", "queue"].into_iter().filter_map(given);
+        query::encoded([("status", "failed"), ("by", label)].into_iter().chain(same))
+    };
+    Ok(labels.into_iter().map(|label| (label.to_owned(), query(label))).collect())
 }
 
 fn wanted(filters: &Filters, viewer: &Viewer) -> Result<ErrorGroupQuery, Problem> {

@@ -5,13 +5,14 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crunch_common::broker::{Attempt, Delivery, Error, JobRecord, LogLine};
-use crunch_common::job::{Payload, Status};
+use crunch_common::broker::{Attempt, Delivery, Error, GroupState, JobRecord, LogLine};
+use crunch_common::job::{JobId, Payload, Status};
 use crunch_common::time::Timestamp;
 
+use super::jobs::Filters;
 use super::page::{Page, Section};
 use super::viewer::{Rights, Viewer};
-use super::{Call, see_other, text, waits};
+use super::{Call, see_other, text, unique, waits};
 use crate::action_log::Action;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::routes::job_access::{find_job, found_or_problem};
@@ -36,6 +37,8 @@ struct Job {
     deliveries: Vec<Delivery>,
     /// Why it waits.
     waits: Vec<String>,
+    /// What became of the submission that led here.
+    notice: Option<&'static str>,
     rights: Rights,
 }
 
@@ -66,12 +69,45 @@ impl Job {
         self.job.run_at.filter(|_| !self.job.status.is_terminal())
     }
 
+    /// The job that holds its lock, if it waits for the end of that.
+    fn holder(&self) -> Option<JobId> {
+        let waiting = self.job.waiting_for.as_ref().filter(|it| it.reason == "lock")?;
+        waiting.detail.as_ref()?.parse().ok()
+    }
+
     fn may_retry(&self) -> bool {
         crunch_common::broker::BulkAction::Retry.applies_to(self.job.status)
     }
 }
 
-pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Result<Page, Problem> {
+/// The parameter of the page after a submission that was answered with this job, and its values.
+const EXISTING: &str = "existing";
+const UNCHANGED: &str = "unchanged";
+const REPLACED: &str = "replaced";
+
+/// The page of a job that already existed when another one with the same lock was submitted.
+pub(super) fn path_of_existing(id: JobId, is_replaced: bool) -> String {
+    let value = if is_replaced { REPLACED } else { UNCHANGED };
+    format!("/dashboard/jobs/{id}?{EXISTING}={value}")
+}
+
+fn notice(value: &str) -> Option<&'static str> {
+    match value {
+        UNCHANGED => Some("No job was created: this one holds the lock."),
+        REPLACED => Some(
+            "No job was created: this one has the same lock, and now the payload and the options that were submitted.",
+        ),
+        _ => None,
+    }
+}
+
+pub(super) async fn page(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    id: &str,
+    query: &str,
+) -> Result<Page, Problem> {
+    let notice = notice(Filters::read(query)?.get(EXISTING));
     let job = find_job(app, &viewer.caller, id).await?;
     let (attempts, log, deliveries, waits) = tokio::try_join!(
         app.broker.attempts(job.id),
@@ -89,6 +125,7 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer, id: &str) -> Res
         result,
         deliveries: found_or_problem(deliveries)?,
         waits,
+        notice,
         job,
         rights: viewer.rights(),
     };
@@ -99,8 +136,23 @@ async fn waits(app: &App, job: &JobRecord) -> Result<Vec<String>, Error> {
     if job.status == Status::Running || job.status.is_terminal() {
         return Ok(Vec::new());
     }
-    let (queue, workers) = tokio::try_join!(app.broker.queue(&job.queue), app.broker.fleet())?;
-    Ok(waits::reasons(job, queue.as_ref(), &workers))
+    let (queue, workers, limit, group) = tokio::try_join!(
+        app.broker.queue(&job.queue),
+        app.broker.fleet(),
+        Box::pin(app.broker.queue_limit(&job.queue)),
+        group_state(app, job),
+    )?;
+    Ok(waits::reasons(job, queue.as_ref(), &workers, limit, group))
+}
+
+/// Whether the group of a job that is queued takes turns; idle if the job has none.
+async fn group_state(app: &App, job: &JobRecord) -> Result<GroupState, Error> {
+    match &job.options.group {
+        Some(group) if job.status == Status::Queued => {
+            app.broker.group_state(&job.queue, group).await
+        }
+        Some(_) | None => Ok(GroupState::Idle),
+    }
 }
 
 async fn shown_payload(app: &App, job: &JobRecord) -> Result<Shown, Problem> {

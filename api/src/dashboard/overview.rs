@@ -1,16 +1,17 @@
 //! The first page: how much waits and runs, and what needs attention.
 
-use std::collections::BTreeSet;
+mod warnings;
+
 use std::sync::Arc;
 
 use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{
-    Error, ErrorGroup, ErrorGroupQuery, NodeHealth, QueuePage, QueueQuery, QueueSummary,
-    RunningJob, WorkerId, WorkerState, WorkerSummary,
+    Error, ErrorGroup, ErrorGroupQuery, QueuePage, QueueQuery, QueueSummary, RunningJob, WorkerId,
+    WorkerSummary,
 };
-use crunch_common::queue::QueueName;
 
+use self::warnings::Warning;
 use super::Dashboard;
 use super::all_queues::AllQueues;
 use super::page::{Page, Section, unwritten};
@@ -66,14 +67,6 @@ struct Sums {
     busy: u64,
 }
 
-/// Something that an operator should look at.
-struct Warning {
-    subject: String,
-    /// A page about it.
-    link: String,
-    text: String,
-}
-
 pub(super) async fn page(
     dashboard: &Dashboard,
     app: &web::Data<App>,
@@ -90,7 +83,9 @@ pub(super) async fn page(
     )?;
     // Redis holds all queues.
     let nodes = if among.is_none() { app.broker.system().await } else { Vec::new() };
-    let mut warnings = warnings(&queues.items, &workers, &nodes);
+    let paused = dashboard.paused_schedules.get(&app.broker).await?;
+    let mut warnings = warnings::of(&queues.items, &workers, &nodes);
+    warnings.extend(warnings::of_schedules(&paused, &viewer.caller));
     let more_warnings = warnings.len().saturating_sub(MAX_WARNINGS);
     warnings.truncate(MAX_WARNINGS);
     let overview = Overview {
@@ -161,73 +156,4 @@ fn longest_running(workers: &[WorkerSummary]) -> Vec<Running> {
 
 fn place_of(worker: &WorkerSummary) -> String {
     format!("{}, {}", worker.info.host, worker.info.pid)
-}
-
-fn warnings(
-    queues: &[QueueSummary],
-    workers: &[WorkerSummary],
-    nodes: &[NodeHealth],
-) -> Vec<Warning> {
-    let served: BTreeSet<&QueueName> =
-        workers.iter().flat_map(|worker| &worker.info.queues).collect();
-    let mut all: Vec<_> = nodes.iter().flat_map(of_node).collect();
-    for queue in queues {
-        let waiting = queue.queued + queue.scheduled + queue.retrying;
-        let of_queue = |text: String| Warning {
-            subject: queue.name.to_string(),
-            link: format!("/dashboard/queues/{}", queue.name),
-            text,
-        };
-        let jobs = match waiting {
-            1 => "1 job waits".to_owned(),
-            _ => format!("{} jobs wait", text::count(waiting)),
-        };
-        if queue.paused {
-            all.push(of_queue(format!("is paused; {jobs}")));
-        } else if waiting > 0 && !served.contains(&queue.name) {
-            all.push(of_queue(format!("has no worker; {jobs}")));
-        }
-    }
-    for worker in workers.iter().filter(|worker| worker.info.state == WorkerState::Quiet) {
-        all.push(Warning {
-            subject: place_of(worker),
-            link: format!("/dashboard/workers#{}", worker.id),
-            text: "is quiet: it takes no jobs".to_owned(),
-        });
-    }
-    for (worker, suspended) in
-        workers.iter().flat_map(|worker| worker.info.suspended.iter().map(move |it| (worker, it)))
-    {
-        all.push(Warning {
-            subject: suspended.task.to_string(),
-            link: "/dashboard/workers".to_owned(),
-            text: format!("cannot run on {}: {}", worker.info.host, suspended.reason),
-        });
-    }
-    all
-}
-
-/// What Redis should be looked at for.
-fn of_node(node: &NodeHealth) -> Vec<Warning> {
-    let of_node = |text: String| Warning {
-        subject: node.address.clone().unwrap_or_else(|| "Redis".to_owned()),
-        link: "/dashboard/system".to_owned(),
-        text,
-    };
-    let state = match &node.state {
-        Ok(state) => state,
-        Err(error) => return vec![of_node(format!("does not answer: {error}"))],
-    };
-    let mut all = Vec::new();
-    if state.memory_policy != "noeviction" {
-        all.push(of_node(format!("may delete jobs: its memory policy is {}", state.memory_policy)));
-    }
-    if let Some(max) = state.max_memory.filter(|&max| state.used_memory / 4 >= max / 5) {
-        let share = text::percent(state.used_memory as f64 / max as f64);
-        all.push(of_node(format!("uses {share} of its memory")));
-    }
-    if !state.disk_ok {
-        all.push(of_node("could not write to its disk".to_owned()));
-    }
-    all
 }

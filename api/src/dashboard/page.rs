@@ -52,19 +52,21 @@ pub(super) enum Section {
     Errors,
     Workers,
     Tasks,
+    Schedules,
     Deliveries,
     Actions,
     System,
     None,
 }
 
-const NAVIGATION: [(Section, &str, &str); 9] = [
+const NAVIGATION: [(Section, &str, &str); 10] = [
     (Section::Overview, "Overview", "/dashboard"),
     (Section::Queues, "Queues", "/dashboard/queues"),
     (Section::Jobs, "Jobs", "/dashboard/jobs"),
     (Section::Errors, "Errors", "/dashboard/errors"),
     (Section::Workers, "Workers", "/dashboard/workers"),
     (Section::Tasks, "Tasks", "/dashboard/tasks"),
+    (Section::Schedules, "Schedules", "/dashboard/schedules"),
     (Section::Deliveries, "Deliveries", "/dashboard/deliveries"),
     (Section::Actions, "Actions", "/dashboard/actions"),
     (Section::System, "System", "/dashboard/system"),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use crunch_common::broker::{
-    ErrorGroup, ErrorGroupQuery, JobRecord, ListQuery, QueueQuery, QueueSummary, WorkerSummary,
+    ErrorGroup, ErrorGroupQuery, JobRecord, LimitState, LimitStatus, ListQuery, QueueQuery,
+    QueueSummary, WorkerSummary,
 };
 use crunch_common::queue::QueueName;
 
@@ -14,8 +15,8 @@ use super::page::{Page, Section, TokenField, unwritten};
 use super::past::{LastHour, Of};
 use super::posted::Posted;
 use super::viewer::{Rights, Viewer};
-use super::workers;
 use super::{Call, see_other, text};
+use super::{groups, workers};
 use crate::problem::{INVALID_PARAMETER, NOT_FOUND, Problem};
 use crate::query;
 use crate::routes::job_access::{known_queue, queue_name};
@@ -100,7 +101,17 @@ struct Queue {
     errors: Vec<ErrorGroup>,
     workers: Vec<WorkerSummary>,
     tasks: Vec<String>,
+    /// How many groups have jobs that wait; `None` if no group has jobs or a rule.
+    groups: Option<u64>,
+    limit: Option<LimitStatus>,
     rights: Rights,
+}
+
+impl Queue {
+    /// The query of the form with its limit.
+    fn form_of_limit(&self) -> String {
+        groups::form_of_limit(self.limit.as_ref())
+    }
 }
 
 pub(super) async fn one(
@@ -114,13 +125,16 @@ pub(super) async fn one(
     let listed = ListQuery { queue: Some(name.clone()), limit: SHOWN, ..ListQuery::default() };
     let failed =
         ErrorGroupQuery { queue: Some(name.clone()), limit: SHOWN, ..ErrorGroupQuery::default() };
-    let (hour, jobs, errors, mut workers) = tokio::try_join!(
+    let (hour, jobs, errors, groups, limit, mut workers) = tokio::try_join!(
         last_hour.get(&app.broker),
         app.broker.list(&listed),
         app.broker.error_groups(&failed),
+        Box::pin(app.broker.groups_of(&name, 0, 1)),
+        Box::pin(app.broker.queue_limit(&name)),
         workers::visible(app, viewer),
     )?;
     workers.retain(|worker| worker.info.queues.contains(&name));
+    let has_groups = !groups.items.is_empty() || groups.each.is_some();
     let of_queue = Of { queue: Some(&name), task: None };
     let declared = app.catalog.read().await?;
     let tasks = declared.iter().filter(|declared| declared.task.queue == name);
@@ -133,6 +147,8 @@ pub(super) async fn one(
         errors: errors.items,
         tasks: tasks.map(|declared| declared.task.name.to_string()).collect(),
         workers,
+        groups: has_groups.then_some(groups.waiting),
+        limit,
         rights: viewer.rights(),
     };
     Page::new(format!("Queue {name}"), Section::Queues, &template)

@@ -13,18 +13,29 @@ use super::jobs::Filters;
 use super::page::{self, Page, Section, TokenField};
 use super::posted::Posted;
 use super::viewer::Viewer;
-use super::{Call, pretty, see_other};
+use super::{Call, job, pretty, see_other, unique};
 use crate::auth::Scope;
 use crate::checks;
 use crate::problem::{Problem, UNKNOWN_TASK, Violation};
 use crate::query;
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::state::App;
-use crate::submit::{Options, Submission, check_fit, check_webhook, enqueue_one, undeclared};
+use crate::submit::{
+    Accepted, Options, Submission, check_fit, check_webhook, enqueue_one, undeclared,
+};
 
 /// The options that the form has, with the names of the API's parameters.
-const OPTIONS: [&str; 7] =
-    ["queue", "priority", "delay_ms", "timeout_ms", "deadline_ms", "max_attempts", "webhook.url"];
+const OPTIONS: [&str; 9] = [
+    "queue",
+    "priority",
+    "group",
+    "delay_ms",
+    "timeout_ms",
+    "deadline_ms",
+    "start_within_ms",
+    "max_attempts",
+    "webhook.url",
+];
 /// A payload that is larger is copied, and not shown to be changed.
 const MAX_SHOWN: u64 = 256 * 1024;
 
@@ -49,6 +60,15 @@ struct NewJobPage {
 impl NewJobPage {
     fn option(&self, name: &str) -> &str {
         self.options.iter().find(|(option, _)| *option == name).map_or("", |(_, value)| value)
+    }
+
+    /// Whether anything is chosen or given of what the job is unique by.
+    fn is_unique(&self) -> bool {
+        unique::FIELDS.iter().any(|name| !self.option(name).is_empty())
+    }
+
+    fn choices(name: &str) -> Vec<(&'static str, &'static str)> {
+        unique::choices(name)
     }
 
     fn priorities() -> [Priority; 4] {
@@ -114,7 +134,7 @@ async fn payload_schema(app: &App, task: &str) -> Result<Option<Schema>, Problem
     Ok(declared.and_then(|declared| declared.task.payload_schema.clone()))
 }
 
-async fn task_names(app: &App) -> Result<Vec<String>, Problem> {
+pub(super) async fn task_names(app: &App) -> Result<Vec<String>, Problem> {
     let tasks = app.catalog.read().await?;
     let names = tasks.iter().map(|declared| &declared.task.name);
     Ok(names.filter(|name| !name.is_reserved()).map(ToString::to_string).collect())
@@ -134,6 +154,10 @@ async fn fill(
         ("priority", job.priority.to_string()),
         ("max_attempts", job.options.max_attempts.to_string()),
     ];
+    if let Some(group) = &job.options.group {
+        template.options.push(("group", group.to_string()));
+    }
+    template.options.extend(job.options.unique.iter().flat_map(unique::fields));
     if job.options.payload_size > MAX_SHOWN || !job.options.content_type.is_json() {
         template.copied = Some(job.id.to_string());
         return Ok(None);
@@ -153,7 +177,7 @@ pub(super) async fn submit(
     let pairs = posted.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let form = Form::submitted(schema.as_ref().map(Schema::as_str), pairs);
     let problem = match accept(call, viewer, &posted, &form).await {
-        Ok(job) => return Ok(see_other(&format!("/dashboard/jobs/{}", job.id))),
+        Ok(page) => return Ok(see_other(&page)),
         Err(problem) if problem.kind.status.is_server_error() => return Err(problem),
         Err(problem) => problem,
     };
@@ -162,11 +186,12 @@ pub(super) async fn submit(
         failure.push(problem.detail().to_owned());
     }
     let form = form.with_violations(at_fields);
+    let names = OPTIONS.into_iter().chain(unique::FIELDS);
     let template = NewJobPage {
         task: text("task"),
         fields: form.html().map_err(|error| page::unwritten(&error))?,
         other_view: None,
-        options: OPTIONS.into_iter().map(|name| (name, text(name))).collect(),
+        options: names.map(|name| (name, text(name))).collect(),
         metadata: text("metadata"),
         copied: posted.get("copied").map(str::to_owned),
         tasks: task_names(&call.app).await?,
@@ -196,20 +221,21 @@ fn elsewhere(problem: &Problem) -> Vec<String> {
     others.map(|error| error.to_string()).collect()
 }
 
-/// Checks and enqueues a job as `POST /tasks/{task}/jobs` does.
+/// Checks and enqueues a job as `POST /tasks/{task}/jobs` does; returns the path of its page.
 async fn accept(
     call: &Call,
     viewer: &Viewer,
     posted: &Posted,
     form: &Form,
-) -> Result<JobRecord, Problem> {
+) -> Result<String, Problem> {
     let app = &call.app;
     let name = posted.get("task").unwrap_or_default().trim();
     let name: TaskName =
         name.parse().map_err(|_| Problem::new(UNKNOWN_TASK, "there is no such task"))?;
     let declared = app.catalog.find(&name).await?;
     let declared = declared.ok_or_else(|| undeclared(UNKNOWN_TASK, &name, &app.catalog))?;
-    let options = Options::from_query(&options_in(posted)?)?;
+    let mut options = Options::from_query(&options_in(posted)?)?;
+    options.unique = unique::read(posted)?;
     let Payload { bytes, content_type } = match posted.get("copied") {
         Some(id) => copied(app, viewer, id).await?,
         None => entered(form).await?,
@@ -217,8 +243,12 @@ async fn accept(
     let submission = Submission { payload: bytes, content_type, options };
     check_fit(&declared, &submission, "").await?;
     check_webhook(app, &submission.options, "")?;
-    let job = submission.into_job(app, &viewer.caller, &declared.task, None)?;
-    Ok(enqueue_one(app, job).await?.job())
+    let job = submission.into_job((app, &viewer.caller), (&declared.task, PAYLOAD), None).await?;
+    let replaces = job.options.unique.as_ref().is_some_and(unique::replaces);
+    Ok(match enqueue_one(app, job).await? {
+        Accepted::Existing(job) => job::path_of_existing(job.id, replaces),
+        accepted => format!("/dashboard/jobs/{}", accepted.job().id),
+    })
 }
 
 /// The options of a form, as the query of a submission.

@@ -1,6 +1,7 @@
 //! The declared tasks, and one task with its schemas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web;
 use askama::Template;
@@ -11,8 +12,8 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use super::page::{Page, Section, unwritten};
 use super::past::{self, HourOfTask, LastHour, Of, Took};
 use super::pretty;
-use super::text;
 use super::viewer::{Rights, Viewer};
+use super::{text, unique};
 use crate::catalog::DeclaredTask;
 use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;

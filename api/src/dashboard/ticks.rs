@@ -51,7 +51,8 @@ pub(super) async fn stream(
     let page = page.ok_or_else(|| Problem::new(NOT_FOUND, "there is no such page"))?;
     let (path, query) = page.split_once('?').unwrap_or((page, ""));
     // What forms ask is not live, and to count jobs or to search takes longer than other pages.
-    let is_search = path == "/dashboard/jobs" && Filters::read(query)?.has_labels();
+    let filters = Filters::read(query)?;
+    let is_search = path == "/dashboard/jobs" && (filters.has_labels() || filters.is_summary());
     let is_form = ["/dashboard/jobs/actions", "/dashboard/jobs/new"];
     if is_search || is_form.iter().any(|form| path.starts_with(form)) {
         return Err(Problem::new(NOT_FOUND, "this page is not live"));
@@ -74,7 +75,7 @@ pub(super) async fn stream(
     }
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(response.streaming(stream::unfold(ticks, async |mut ticks| {
-        let text = ticks.next().await?;
+        let text = Box::pin(ticks.next()).await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(text)), ticks))
     })))
 }

@@ -1,6 +1,8 @@
 //! Why a job waits, in a sentence: what its own state says, and what keeps workers from it.
 
-use crunch_common::broker::{JobRecord, QueueSummary, WorkerSummary};
+use crunch_common::broker::{
+    GroupState, JobRecord, LimitState, LimitStatus, QueueSummary, WorkerSummary,
+};
 use crunch_common::job::Status;
 
 use super::text;
@@ -10,11 +12,17 @@ pub(super) fn reasons(
     job: &JobRecord,
     queue: Option<&QueueSummary>,
     workers: &[WorkerSummary],
+    limit: Option<LimitStatus>,
+    group: GroupState,
 ) -> Vec<String> {
     let mut found: Vec<_> = released(job).into_iter().collect();
     if queue.is_some_and(|queue| queue.paused) {
         found.push("its queue is paused".to_owned());
     }
+    if job.status == Status::Queued {
+        found.extend(limit.and_then(limit_waits));
+    }
+    found.extend(group_waits(group));
     found.extend(without_worker(job, workers).or_else(|| all_busy(job, queue?, workers)));
     found
 }
@@ -27,9 +35,33 @@ fn released(job: &JobRecord) -> Option<String> {
         "worker_with_task" => "a worker without its task released it".to_owned(),
         "newer_worker" => format!("a worker could not read it; a newer one may: {detail}"),
         "machine" => format!("the machine of a worker cannot run it now: {detail}"),
+        "snooze" => "its handler put it off".to_owned(),
+        "lock" => "it waits for the end of the job that holds its lock".to_owned(),
         "receiver" => format!("its receiver does not accept deliveries now: {detail}"),
         other => format!("{other}: {detail}"),
     })
+}
+
+/// Why no job of its queue starts now.
+fn limit_waits(limit: LimitStatus) -> Option<String> {
+    match limit.state {
+        LimitState::Open => None,
+        LimitState::Delayed(until) => {
+            Some(format!("the limit of its queue allows the next start at {until}"))
+        }
+        LimitState::Blocked => Some("as many jobs of its queue run as may".to_owned()),
+    }
+}
+
+/// Why no job of its group starts now.
+fn group_waits(group: GroupState) -> Option<String> {
+    match group {
+        GroupState::Runnable | GroupState::Idle => None,
+        GroupState::Delayed(until) => {
+            Some(format!("the rate of its group allows the next start at {until}"))
+        }
+        GroupState::Blocked => Some("as many jobs of its group run as may".to_owned()),
+    }
 }
 
 /// Why no live worker can claim it.

@@ -16,6 +16,8 @@ pub(crate) struct AttemptDocument {
     /// again.
     number: u32,
     worker: Option<String>,
+    /// The end of the first part of the name of the worker's host, eleven characters at most; it is in the worker's id.
+    host: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -42,6 +44,7 @@ impl From<Attempt> for AttemptDocument {
     fn from(attempt: Attempt) -> Self {
         Self {
             number: attempt.number,
+            host: attempt.worker.and_then(|worker| worker.host()),
             worker: attempt.worker.map(|worker| worker.to_string()),
             started_at: attempt.started_at,
             finished_at: attempt.finished_at,

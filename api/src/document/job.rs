@@ -8,6 +8,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::attempt::ErrorDocument;
+use super::schedule::ScheduledByDocument;
+use super::unique::UniqueDocument;
 use super::words::{OmittedWord, PriorityWord, SearchWord, StatusWord};
 use crate::{json, links};
 
@@ -25,6 +27,10 @@ pub(crate) struct JobDocument {
     queue: String,
     #[schema(value_type = PriorityWord)]
     priority: String,
+    /// The group in whose turns it is claimed.
+    group: Option<String>,
+    /// What it is unique by; null for other jobs.
+    unique: Option<UniqueDocument>,
     #[schema(value_type = StatusWord)]
     status: String,
     /// 0 to 1.
@@ -36,6 +42,8 @@ pub(crate) struct JobDocument {
     /// Charged attempts, the current one included.
     attempt: u32,
     max_attempts: u32,
+    /// How often its handler put it off, since it was submitted or run again by hand.
+    snoozes: u32,
     cancel_requested: bool,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -64,8 +72,11 @@ pub(crate) struct JobDocument {
     error: Option<JobError>,
     /// The kind of the error with which it failed: `GET /errors/{id}`. Null unless the job failed.
     error_group: Option<String>,
-    /// Null unless the job was due and a worker released it: it is tried again until it can run, or until its deadline.
+    /// Null unless the job was due and a worker released it: it is tried again until it can run, or until its deadline; or
+    /// its handler put it off, or another job holds its lock.
     waiting_for: Option<WaitingForDocument>,
+    /// The schedule and the tick that it was submitted for; null for other jobs.
+    schedule: Option<ScheduledByDocument>,
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     metadata: Metadata,
     links: Links,
@@ -88,7 +99,8 @@ pub(crate) struct Links {
 pub(crate) struct WaitingForDocument {
     /// `worker_with_task`: a worker could not run its task, and it is queued for one that can. `newer_worker`: a worker
     /// was too old to read it. `machine`: a worker's machine could not run it. `receiver`: the receiver of a delivery
-    /// is busy with others. A later version may add reasons.
+    /// is busy with others. `snooze`: its handler put it off until `run_at`. `lock`: another
+    /// job, whose id is the detail, holds its lock. A later version may add reasons.
     reason: String,
     /// Human-readable.
     detail: Option<String>,
@@ -106,12 +118,15 @@ impl JobDocument {
             task: job.task.to_string(),
             queue: job.queue.to_string(),
             priority: job.priority.to_string(),
+            group: job.options.group.map(|group| group.to_string()),
+            unique: job.options.unique.map(UniqueDocument::from),
             status: job.status.to_string(),
             progress: job.progress,
             progress_message: job.progress_message,
             worker: job.worker.map(|worker| worker.to_string()),
             attempt: job.attempt,
             max_attempts: job.options.max_attempts,
+            snoozes: job.snoozes,
             cancel_requested: job.cancel_requested,
             created_at: job.created_at,
             run_at: job.run_at,
@@ -126,6 +141,7 @@ impl JobDocument {
             error: job.error.filter(|_| shows_error),
             error_group: job.error_group.filter(|_| failed).map(|group| group.to_string()),
             waiting_for: job.waiting_for.map(WaitingForDocument::from),
+            schedule: job.schedule.map(ScheduledByDocument::from),
             metadata: job.options.metadata,
             links: Links::of(job.id),
         }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
+use super::unique::UniqueDocument;
 use super::words::PriorityWord;
 use crate::json;
 
@@ -31,6 +32,8 @@ pub(crate) struct TaskDocument {
     priority: String,
     /// Null: 24 hours, failed jobs 30 days.
     retention_ms: Option<u64>,
+    /// Within which time a job must start, unless it says otherwise; null: no limit.
+    start_within_ms: Option<u64>,
     /// Bytes.
     max_payload: u64,
     /// Bytes; null if a worker of an earlier version declared it.
@@ -43,6 +46,10 @@ pub(crate) struct TaskDocument {
     result_schema: Option<Box<RawValue>>,
     /// Labels in the metadata of its jobs by which `GET /jobs` finds them without looking at others.
     indexes: Vec<String>,
+    /// JSON Pointer to the group of a job in its payload, for jobs that name none.
+    group: Option<String>,
+    /// What its jobs are unique by, unless they say otherwise.
+    unique: Option<UniqueDocument>,
     /// How many live workers have it.
     workers: usize,
 }
@@ -73,11 +80,14 @@ impl TaskDocument {
             },
             priority: task.priority.to_string(),
             retention_ms: task.retention_ms,
+            start_within_ms: task.start_within_ms,
             max_payload: task.max_payload,
             max_result: task.max_result,
             payload_schema: task.payload_schema.as_ref().and_then(readable),
             result_schema: task.result_schema.as_ref().and_then(readable),
             indexes: task.indexes.iter().map(str::to_owned).collect(),
+            group: task.group.as_ref().map(ToString::to_string),
+            unique: task.unique.clone().map(UniqueDocument::from),
             workers: workers.iter().filter(has_it).count(),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crunch_common::broker::{Broker, Error, NodeHealth, QueueDepth, WorkerSummary};
+use crunch_common::broker::{Broker, Error, NodeHealth, QueueDepth, ScheduleCounts, WorkerSummary};
 use crunch_common::queue::QueueName;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -54,21 +54,24 @@ impl SharedMetrics {
     async fn read(&self) -> String {
         // At once: while Redis is away, each of them waits until its deadline.
         let (nodes, opened, state) =
-            tokio::join!(self.broker.system(), self.broker.open(), self.queues_and_workers());
+            tokio::join!(self.broker.system(), self.broker.open(), self.state());
         if let Err(error) = &state {
             tracing::debug!(%error, "cannot read the queues: they are missing in the metrics");
         }
         let up = opened.is_ok() && state.is_ok();
         let mut families = of_redis(&nodes, up);
-        if let Ok((queues, workers)) = state {
+        if let Ok((queues, workers, schedules)) = state {
             families.extend(of_queues(&queues, &workers));
+            families.extend(of_rules(&queues));
             families.extend(of_fleet(&workers));
+            families.extend(of_schedules(schedules));
         }
         families.concat()
     }
 
-    async fn queues_and_workers(&self) -> Result<(Queues, Vec<WorkerSummary>), Error> {
-        Ok((self.broker.depths(MAX_QUEUES).await?, self.broker.fleet().await?))
+    async fn state(&self) -> Result<(Queues, Vec<WorkerSummary>, ScheduleCounts), Error> {
+        let (queues, workers) = (self.broker.depths(MAX_QUEUES).await?, self.broker.fleet().await?);
+        Ok((queues, workers, self.broker.schedule_counts().await?))
     }
 }
 
@@ -132,6 +135,41 @@ fn of_queues(queues: &Queues, workers: &[WorkerSummary]) -> Vec<String> {
         family("crunch_queue_oldest_age_seconds", "Age of the oldest job that could run", ages),
         family("crunch_queue_paused", "Whether a queue is paused", paused),
         family("crunch_queue_workers", "Live workers that claim jobs from a queue", serving),
+    ]
+}
+
+/// Of queues with groups, and with a limit.
+fn of_rules(queues: &Queues) -> Vec<String> {
+    let grouped = queues.iter().filter_map(|(queue, it)| Some((queue, it.groups?)));
+    let groups = grouped.flat_map(|(queue, counts)| {
+        let states = [
+            ("runnable", counts.runnable),
+            ("delayed", counts.delayed),
+            ("blocked", counts.blocked),
+        ];
+        states.map(|(state, count)| sample(&[("queue", queue.as_str()), ("state", state)], count))
+    });
+    let limited = queues.iter().filter_map(|(queue, it)| Some((queue, it.concurrency?)));
+    let limits = limited.map(|(queue, most)| sample(&[("queue", queue.as_str())], most.into()));
+    vec![
+        family("crunch_queue_groups", "Groups with jobs that wait, by what they wait for", groups),
+        family("crunch_queue_concurrency", "How many jobs of a queue may run", limits),
+    ]
+}
+
+fn of_schedules(ScheduleCounts { active, inactive, late }: ScheduleCounts) -> Vec<String> {
+    let states = [("active", active), ("inactive", inactive)];
+    vec![
+        family(
+            "crunch_schedules",
+            "Schedules that have a next tick, and those that do not",
+            states.map(|(state, count)| sample(&[("state", state)], count)),
+        ),
+        family(
+            "crunch_schedules_late_seconds",
+            "For how long a tick has been due that no API has handled",
+            [sample_of_f64(&[], late.as_secs_f64())],
+        ),
     ]
 }
 

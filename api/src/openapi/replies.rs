@@ -58,18 +58,44 @@ fn refer_to_items(document: &mut Value) {
     }
 }
 
-/// Makes a submission one object, without other members than the described ones.
+/// Makes submissions one object each, and bodies without other members than the described ones.
 fn forbid_other_members(document: &mut Value) {
-    let submission = &mut document["components"]["schemas"]["Submission"];
-    let parts = submission.as_object_mut().and_then(|it| it.remove("allOf")).unwrap_or_default();
-    for (name, property) in parts.as_array().into_iter().flatten().flat_map(properties) {
-        submission["properties"][name] = property.clone();
+    let schemas = &mut document["components"]["schemas"];
+    for name in ["Submission", "ScheduledJobOptions"] {
+        join_parts(&mut schemas[name]);
     }
-    submission["type"] = json!("object");
-    submission["required"] = json!(["task"]);
-    submission["additionalProperties"] = json!(false);
-    document["components"]["schemas"]["Batch"]["additionalProperties"] = json!(false);
-    document["components"]["schemas"]["StreamTicketRequest"]["additionalProperties"] = json!(false);
+    schemas["Submission"]["required"] = json!(["task"]);
+    // A scheduled job has no time of its own, and its key is its tick.
+    if let Some(members) = schemas["ScheduledJobOptions"]["properties"].as_object_mut() {
+        members
+            .retain(|name, _| !["delay_ms", "run_at", "idempotency_key"].contains(&name.as_str()));
+    }
+    for name in ["metadata", "webhook"] {
+        let property = schemas["Submission"]["properties"][name].clone();
+        schemas["ScheduledJobOptions"]["properties"][name] = property;
+    }
+    for name in [
+        "Submission",
+        "ScheduledJobOptions",
+        "ScheduleRequest",
+        "BackfillRequest",
+        "Batch",
+        "StreamTicketRequest",
+        "GroupRuleRequest",
+        "QueueLimitRequest",
+        "RateRequest",
+    ] {
+        schemas[name]["additionalProperties"] = json!(false);
+    }
+}
+
+/// Makes one object of a schema that consists of several.
+fn join_parts(schema: &mut Value) {
+    let parts = schema.as_object_mut().and_then(|it| it.remove("allOf")).unwrap_or_default();
+    for (name, property) in parts.as_array().into_iter().flatten().flat_map(properties) {
+        schema["properties"][name] = property.clone();
+    }
+    schema["type"] = json!("object");
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -135,6 +161,7 @@ fn annotate(operation: &mut Value) {
                 "Content-Location",
                 "Link",
                 "Idempotency-Replayed",
+                "Crunch-Existing",
             ];
             add(response, "headers", &names);
             add(response, "links", &["job", "result", "status", "cancel"]);
@@ -166,6 +193,7 @@ fn headers() -> Value {
         "Content-Location": header("The job, `/jobs/{id}`", uri()),
         "Link": header("`</jobs/{id}>; rel=\"monitor\"`", json!({ "type": "string" })),
         "Idempotency-Replayed": header("Only if an earlier request with the same key created the job", json!({ "type": "string", "enum": ["true"] })),
+        "Crunch-Existing": header("Only if no job was created, because this one holds its lock", json!({ "type": "string", "enum": ["true"] })),
         "ETag": header("The version of the answer", json!({ "type": "string" })),
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, rt, web};
-use crunch_common::broker::{Acted, BulkAction, JobRecord, ListQuery, Page};
+use crunch_common::broker::{Acted, BulkAction, ErrorGroup, JobRecord, ListQuery, Page};
 use crunch_common::job::Status;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::shared_parameters::JobFilters;
 use crate::action_log::Action;
 use crate::auth::Caller;
 use crate::document::words::{ActionWord, StatusWord};
-use crate::document::{SearchDocument, ok};
+use crate::document::{FailureCount, FailureCounts, KindDocument, SearchDocument, ok};
 use crate::metrics;
 use crate::problem::{INTERNAL, Problem};
 use crate::query;
@@ -30,7 +30,7 @@ const MAX_JOBS: u64 = 100_000;
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an action did.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ActionReport {
     /// How many jobs the filter found.
     pub(crate) matched: u64,
@@ -41,6 +41,8 @@ pub(crate) struct ActionReport {
     pub(crate) next_cursor: Option<String>,
     /// How jobs with labels were searched; null without `metadata.{name}`.
     pub(crate) search: Option<SearchDocument>,
+    /// With which errors those that failed did: the five most frequent kinds.
+    pub(crate) failures: Vec<FailureCount>,
 }
 
 /// Cancels, retries or deletes the jobs that a filter finds.
@@ -93,7 +95,7 @@ async fn run_to_the_end(
     let Request { action, dry_run, limit, filter, mut list } = request;
     list.among = caller.queues().cloned();
     let ends = Instant::now() + TIME_LIMIT;
-    let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None, search: None };
+    let (mut report, mut failures) = (ActionReport::default(), FailureCounts::default());
     loop {
         list.limit = MAX_LIMIT.min(usize::try_from(limit - report.matched).unwrap_or(usize::MAX));
         let step = act_on_page(app, &list, (!dry_run).then_some(action)).await;
@@ -113,6 +115,7 @@ async fn run_to_the_end(
             }
         };
         report.add(&list, &page, changed);
+        page.items.iter().for_each(|job| failures.add(job));
         list.cursor = page.next;
         if list.cursor.is_none() || report.matched >= limit || Instant::now() >= ends {
             break;
@@ -123,14 +126,29 @@ async fn run_to_the_end(
     }
     if !dry_run {
         let act = Action::named(action.as_str()).on_jobs(filter).changing(report.changed);
-        let act = match &list.queue {
-            Some(queue) => act.on_queue(queue),
-            None => act,
-        };
-        act.record(app, caller).await;
+        described(app, act, &list).await.record(app, caller).await;
     }
+    report.failures = failures.most();
     report.next_cursor = list.cursor.as_ref().map(cursor_text);
     Ok(report)
+}
+
+/// Adds the queue that the jobs have, if it is one, and what kind of error they have, if it is one: the kind may be
+/// forgotten before the action is.
+async fn described(app: &App, action: Action, list: &ListQuery) -> Action {
+    let group = match &list.error {
+        Some(id) => app.broker.error_group(id).await.unwrap_or_default(),
+        None => None,
+    };
+    // With another queue no job was found, and a key for that queue must not learn of the error.
+    let fits = |group: &ErrorGroup| list.queue.is_none() || list.queue == group.queue;
+    let group = group.filter(fits);
+    let of_group = group.as_ref().and_then(|group| group.queue.as_ref());
+    let action = action.with_error(group.as_ref().map(KindDocument::of));
+    match list.queue.as_ref().or(of_group) {
+        Some(queue) => action.on_queue(queue),
+        None => action,
+    }
 }
 
 impl ActionReport {

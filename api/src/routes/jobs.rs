@@ -19,10 +19,11 @@ use crate::etag::{self, IfNoneMatch};
 use crate::metrics;
 use crate::parameters;
 use crate::prefer::WaitPreference;
-use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
+use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, OUTSIDE_LIMIT, Problem};
 use crate::query;
 use crate::search::{self, IsIndexed};
 use crate::state::App;
+use crate::submit::locked;
 use crate::watching::Until;
 
 /// The default size of a page; the largest is a hundred.
@@ -118,7 +119,7 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
     params(JobPath),
     responses(
         (status = 202, description = "Queued again", body = JobDocument),
-        (status = 409, description = "It is neither failed nor canceled"),
+        (status = 409, description = "It is neither failed nor canceled; its queue has a limit that could not apply to it; or another job holds its lock"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     let id = visible_id(&app, &caller, &id).await?;
@@ -137,6 +138,12 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
         }
+        RetryOutcome::Elsewhere => {
+            let detail =
+                "its queue has a limit since, which could not apply to it: submit it again";
+            Err(Problem::new(OUTSIDE_LIMIT, detail))
+        }
+        RetryOutcome::Locked(holder) => Err(locked(holder)),
     }
 }
 

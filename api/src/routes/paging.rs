@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
 use crate::document::Page;
@@ -80,6 +80,16 @@ impl<C: fmt::Display> Paging<C> {
         items: Vec<T>,
         next: Option<C>,
     ) -> HttpResponse {
+        let (mut response, next_cursor) = self.linked(request, next);
+        response.json(Page { items, next_cursor })
+    }
+
+    /// Builds the head of that answer, for pages with more members; also returns the `next_cursor`.
+    pub(crate) fn linked(
+        &self,
+        request: &HttpRequest,
+        next: Option<C>,
+    ) -> (HttpResponseBuilder, Option<String>) {
         let mut response = HttpResponse::Ok();
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         let next_cursor = next.map(|cursor| cursor.to_string());
@@ -89,7 +99,7 @@ impl<C: fmt::Display> Paging<C> {
             let link = format!("<{}?{}>; rel=\"next\"", request.path(), query::encoded(query));
             response.insert_header((header::LINK, link));
         }
-        response.json(Page { items, next_cursor })
+        (response, next_cursor)
     }
 }
 

@@ -20,6 +20,24 @@ pub(super) struct QueuePath {
     queue: String,
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct GroupPath {
+    /// The group's name, percent-encoded: 1 to 128 bytes of text without control characters
+    #[param(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    group: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct SchedulePath {
+    /// The schedule's name
+    #[param(max_length = 64, pattern = "^[a-z0-9][a-z0-9_.-]*$")]
+    name: String,
+}
+
 /// Which jobs are listed or changed, besides their status.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -33,7 +33,9 @@ use crate::{body, checks, query, trace};
     responses(
         (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
         (status = 202, description = "Accepted", body = JobDocument),
+        (status = 409, description = "It is unique, and `job` holds its lock"),
         (status = 422, description = "The submission is invalid"),
+        (status = 429, description = "The caller exceeds its request rate, or as many jobs of the group wait as may; `Retry-After` is the time to wait"),
         (status = 503, description = "Jobs cannot be accepted at the moment"),
     ))]
 pub(crate) async fn by_envelope(
@@ -56,7 +58,8 @@ pub(crate) async fn by_envelope(
     check_webhook(&app, &submission.options, "")?;
     let key = agreed_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
-    let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
+    let job =
+        submission.into_job((&app, &caller), (&declared.task, "/payload"), idempotency).await?;
     app.limits.count(&caller, &request)?;
     preference.take_place(&app.places, &caller);
     submit_one(&app, job, Location::Job, &preference).await
@@ -75,6 +78,8 @@ pub(crate) async fn by_envelope(
         (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
         (status = 202, description = "Accepted", body = JobDocument),
         (status = 404, description = "No worker has declared this task"),
+        (status = 409, description = "It is unique, and `job` holds its lock"),
+        (status = 429, description = "The caller exceeds its request rate, or as many jobs of the group wait as may; `Retry-After` is the time to wait"),
     ))]
 pub(crate) async fn by_task(
     app: web::Data<App>,
@@ -144,7 +149,7 @@ async fn by_payload(
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload).await?;
     let submission = Submission { payload, content_type, options };
-    let job = submission.into_job(app, caller, &task.task, idempotency)?;
+    let job = submission.into_job((app, caller), (&task.task, ""), idempotency).await?;
     app.limits.count(caller, request)?;
     preference.take_place(&app.places, caller);
     submit_one(app, job, location, &preference).await

@@ -2,7 +2,6 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use crunch_common::job::ContentType;
 use crunch_common::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -54,8 +53,7 @@ pub(crate) async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
-    body::content_type(&request, Some(&[ContentType::json()]))?;
-    let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BODY).await?;
+    let bytes = body::json(&request, payload, &app.budgets.requests, MAX_BODY).await?;
     let id = job_in(json::check(&bytes)?).map_err(|wrong| Problem::violations(vec![wrong]))?;
     let job = find_job(&app, &caller, &id).await?;
     let ticket = caller.ticket(job.id);
@@ -73,9 +71,8 @@ fn job_in(text: &str) -> Result<String, Violation> {
     let members = json::Members::of(text);
     let members = members.ok_or_else(|| Violation::new("", "expected {\"job\": \"<id>\"}"))?;
     if let Some((name, _)) = members.all.iter().find(|(name, _)| name != "job") {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         return Err(Violation::new(
-            pointer,
+            json::pointer_segment(name),
             format!("there is no member {name:?} here, only \"job\""),
         ));
     }

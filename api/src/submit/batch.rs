@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::given::rejected;
-use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_item};
+use super::{
+    Accepted, Envelope, accepted, check_fit, check_webhook, may_succeed_later, no_answer,
+    undeclared_item,
+};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -31,6 +34,8 @@ pub(crate) enum ItemDocument {
     Accepted {
         /// 202
         status: u16,
+        /// Whether no job was created, because this one holds the lock of the item.
+        existing: bool,
         job: Box<JobDocument>,
     },
     /// It was rejected.
@@ -149,17 +154,22 @@ pub(super) async fn prepare(
     let declared = found.ok_or_else(|| undeclared_item(&task, base))?;
     check_fit(&declared, &submission, base).await?;
     check_webhook(app, &submission.options, base)?;
-    submission.into_job(app, caller, &declared.task, item.idempotency)
+    let base = format!("{base}/payload");
+    submission.into_job((app, caller), (&declared.task, &base), item.idempotency).await
 }
 
 /// 202 if any item was accepted; else 503 if a retry may succeed; else 422.
 fn answer(items: Vec<ItemDocument>) -> HttpResponse {
-    let any = |wanted: StatusCode| items.iter().any(|item| item.status() == wanted.as_u16());
-    let status =
-        [StatusCode::ACCEPTED, StatusCode::SERVICE_UNAVAILABLE].into_iter().find(|&s| any(s));
-    let mut response = HttpResponse::build(status.unwrap_or(INVALID_SUBMISSION.status));
+    let status = if items.iter().any(|item| item.status() == StatusCode::ACCEPTED) {
+        StatusCode::ACCEPTED
+    } else if items.iter().any(|item| may_succeed_later(item.status())) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        INVALID_SUBMISSION.status
+    };
+    let mut response = HttpResponse::build(status);
     response.insert_header((header::CACHE_CONTROL, "no-store"));
-    if status == Some(StatusCode::SERVICE_UNAVAILABLE) {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
     response.json(Items { items })
@@ -169,7 +179,9 @@ impl ItemDocument {
     fn new(outcome: Result<Accepted, Problem>, path: &str) -> Self {
         match outcome {
             Ok(accepted) => {
-                Self::Accepted { status: 202, job: Box::new(JobDocument::new(accepted.job())) }
+                let existing = matches!(accepted, Accepted::Existing(_));
+                let job = Box::new(JobDocument::new(accepted.job()));
+                Self::Accepted { status: 202, existing, job }
             }
             Err(problem) => Self::Rejected {
                 status: problem.kind.status.as_u16(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde_json::value::RawValue;
 
 use super::names;
-use crate::json::Members;
+use crate::json::{Members, pointer_segment};
 use crate::nearest::nearest_stem;
 use crate::problem::{Problem, Violation};
 use crate::query;
@@ -106,9 +106,4 @@ impl Rejection {
             Self::Wrong { detail, .. } => query::invalid(name, detail),
         }
     }
-}
-
-/// Returns one segment of a JSON Pointer (RFC 6901).
-pub(super) fn pointer_segment(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::batch::{Item, Sender, prepare};
-use super::{ENVELOPE_BYTES, conflict, enqueue_traced, no_answer};
+use super::{ENVELOPE_BYTES, conflict, enqueue_traced, locked, may_succeed_later, no_answer};
 use crate::body::{Arriving, Gathered};
 use crate::budget::overloaded;
 use crate::metrics::Sum;
@@ -34,7 +34,9 @@ const MAX_ERRORS: usize = 100;
 pub(crate) struct LinesDocument {
     /// How many were accepted, now or by an earlier request with the same key.
     accepted: u64,
-    /// How many were not.
+    /// For how many another job stands that holds their lock.
+    existing: u64,
+    /// How many were not accepted.
     refused: u64,
     /// The first hundred of those that were not.
     errors: Vec<LineError>,
@@ -74,9 +76,10 @@ pub(crate) async fn submit_lines(
     }
     intake.send_group().await;
     intake.finish_group().await;
-    let LinesDocument { accepted, refused, .. } = intake.document;
+    let LinesDocument { accepted, existing, refused, .. } = intake.document;
     ended.map_err(|problem| {
-        problem.with("accepted", json!(accepted)).with("refused", json!(refused))
+        let counts = [("accepted", accepted), ("existing", existing), ("refused", refused)];
+        counts.into_iter().fold(problem, |problem, (name, count)| problem.with(name, json!(count)))
     })?;
     intake.answer()
 }
@@ -85,7 +88,13 @@ pub(crate) async fn submit_lines(
 type Group = Vec<(u64, Result<NewJob, Problem>)>;
 
 /// The outcome of a line.
-type Outcome = Result<(), Rejected>;
+type Outcome = Result<Line, Rejected>;
+
+/// A line that was not refused.
+enum Line {
+    Accepted,
+    Existing,
+}
 
 /// Why a line was not accepted, and whether that is because Redis is unavailable.
 struct Rejected {
@@ -126,8 +135,12 @@ async fn send(app: &App, jobs: &mut [NewJob]) -> Vec<Outcome> {
 
 fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
     match answer {
-        Ok(Enqueued::Created(_) | Enqueued::AlreadyCreated(_) | Enqueued::Replayed(_)) => Ok(()),
+        Ok(Enqueued::Created(_) | Enqueued::AlreadyCreated(_) | Enqueued::Replayed(_)) => {
+            Ok(Line::Accepted)
+        }
+        Ok(Enqueued::Existing(_) | Enqueued::Replaced(_)) => Ok(Line::Existing),
         Ok(Enqueued::Conflict) => Err(conflict().into()),
+        Ok(Enqueued::Locked(holder)) => Err(locked(holder).into()),
         Err(error) => {
             let unavailable = matches!(error, Error::Unavailable { .. } | Error::Rejected { .. });
             let unavailable = unavailable.then(|| error.clone());
@@ -247,7 +260,8 @@ impl<'a> Intake<'a> {
         // It is aborted only when this thread ends, and then there is no client left to answer.
         for (number, outcome) in in_flight.await.unwrap_or_default() {
             match outcome {
-                Ok(()) => self.document.accepted += 1,
+                Ok(Line::Accepted) => self.document.accepted += 1,
+                Ok(Line::Existing) => self.document.existing += 1,
                 Err(Rejected { problem, unavailable }) => {
                     self.unavailable = unavailable.or(self.unavailable.take());
                     self.reject(number, &problem);
@@ -257,7 +271,7 @@ impl<'a> Intake<'a> {
     }
 
     fn reject(&mut self, line: u64, problem: &Problem) {
-        self.retry_may_succeed |= problem.kind.status == StatusCode::SERVICE_UNAVAILABLE;
+        self.retry_may_succeed |= may_succeed_later(problem.kind.status.as_u16());
         self.document.refused += 1;
         if self.document.errors.len() < MAX_ERRORS {
             let problem = problem.document(self.path);
@@ -265,13 +279,13 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// 202 if any line was accepted; else 503 if a retry may succeed; else 422.
+    /// 202 if any line was accepted or has another job; else 503 if a retry may succeed; else 422.
     fn answer(self) -> Result<HttpResponse, Problem> {
-        let LinesDocument { accepted, refused, .. } = self.document;
-        if accepted + refused == 0 {
+        let LinesDocument { accepted, existing, refused, .. } = self.document;
+        if accepted + existing + refused == 0 {
             return Err(Problem::new(MALFORMED_JSON, "the body contains no lines"));
         }
-        let status = match (accepted, self.retry_may_succeed) {
+        let status = match (accepted + existing, self.retry_may_succeed) {
             (0, true) => StatusCode::SERVICE_UNAVAILABLE,
             (0, false) => INVALID_SUBMISSION.status,
             _ => StatusCode::ACCEPTED,

@@ -1,15 +1,19 @@
 //! The names of options: members of `POST /jobs`, query parameters of the other submissions.
 
+use super::unique;
 use crate::prefer::WAIT;
 
 /// All names that [`super::Options::set`] accepts.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 15] = [
     "queue",
     "priority",
+    "group",
+    "unique",
     "delay_ms",
     "run_at",
     "timeout_ms",
     "deadline_ms",
+    "start_within_ms",
     "max_attempts",
     "retention_ms",
     "durability",
@@ -25,6 +29,7 @@ pub(super) fn members() -> impl Iterator<Item = &'static str> {
 
 /// Returns all query parameters of a submission.
 pub(super) fn parameters() -> impl Iterator<Item = &'static str> {
-    let scalar = NAMES.into_iter().filter(|name| !["metadata", "webhook"].contains(name));
-    scalar.chain(["metadata.<key>", "webhook.url", "webhook.events", WAIT])
+    let is_scalar = |name: &&str| !["metadata", "webhook", "unique"].contains(name);
+    let parts = ["metadata.<key>", "webhook.url", "webhook.events"];
+    NAMES.into_iter().filter(is_scalar).chain(parts).chain(unique::PARAMETERS).chain([WAIT])
 }

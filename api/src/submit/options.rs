@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Durability, Start};
-use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority, TraceContext};
+use crunch_common::broker::{Durability, ScheduledBy, Start};
+use crunch_common::job::{
+    GroupName, MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority, TraceContext, Unique,
+};
 use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 
-use super::given::{Given, Rejection, pointer_segment, rejected};
+use serde_json::value::RawValue;
+
+use super::given::{Given, Rejection, rejected};
 use super::names::NAMES;
-use super::webhook;
+use super::{unique, webhook};
 use crate::idempotency::IdempotencyKey;
+use crate::json::pointer_segment;
 use crate::prefer::WAIT;
-use crate::problem::Problem;
+use crate::problem::{Problem, Violation};
 use crate::query;
 use crate::webhook::WebhookRequest;
 
@@ -21,9 +26,12 @@ use crate::webhook::WebhookRequest;
 pub(crate) struct Options {
     pub(crate) queue: Option<QueueName>,
     pub(crate) priority: Option<Priority>,
+    pub(crate) group: Option<GroupName>,
+    pub(crate) unique: Option<Unique>,
     pub(crate) start: Option<Start>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) start_within: Option<Duration>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Option<Durability>,
@@ -32,9 +40,27 @@ pub(crate) struct Options {
     /// From the headers of the request; not an option with a name.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) webhook: Option<WebhookRequest>,
+    /// The schedule and the tick that the job is for; not an option with a name.
+    pub(crate) schedule: Option<ScheduledBy>,
 }
 
 impl Options {
+    /// Whether an option has this name.
+    pub(crate) fn is_option(name: &str) -> bool {
+        NAMES.contains(&name)
+    }
+
+    /// Sets one option of an object; `base` is the JSON pointer of the object.
+    pub(crate) fn set_member(
+        &mut self,
+        name: &str,
+        raw: &RawValue,
+        base: &str,
+    ) -> Result<(), Violation> {
+        let set = self.set(name, Given::Json(raw));
+        set.map_err(|rejection| rejection.into_violation(base, name))
+    }
+
     /// Sets one option; `null` leaves it unset.
     pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Rejection> {
         if !NAMES.contains(&name) {
@@ -46,10 +72,13 @@ impl Options {
         match name {
             "queue" => self.queue = Some(queue(value)?),
             "priority" => self.priority = Some(value.parsed("low, normal, high or urgent")?),
+            "group" => self.group = Some(value.parsed(GROUP_NAME)?),
+            "unique" => self.unique = Some(unique::read(value)?),
             "delay_ms" => self.start_at(Start::After(duration(value, 0)?))?,
             "run_at" => self.start_at(Start::At(run_at(value)?))?,
             "timeout_ms" => self.timeout = Some(duration(value, 1)?),
             "deadline_ms" => self.deadline = Some(duration(value, 1)?),
+            "start_within_ms" => self.start_within = Some(duration(value, 1)?),
             "max_attempts" => self.max_attempts = Some(attempts(value)?),
             "retention_ms" => self.retention = Some(duration(value, 0)?),
             "durability" => {
@@ -81,6 +110,16 @@ impl Options {
                 Some(("webhook", "url" | "events")) => {
                     webhook::read_query(&pairs).map(|wanted| options.webhook = Some(wanted))
                 }
+                // The same.
+                Some(("unique", _)) if unique::PARAMETERS.contains(&name.as_str()) => match options
+                    .unique
+                {
+                    Some(_) => Ok(()),
+                    None => unique::read_query(&pairs).map(|unique| options.unique = Some(unique)),
+                },
+                None if name == "unique" => {
+                    Err(rejected("write unique.key=<text> or unique.fields=<pointer>,…"))
+                }
                 None if name == "metadata" => Err(rejected("write metadata.<key>=<value>")),
                 None if name == "webhook" => Err(rejected("write webhook.url=<URL>")),
                 _ => options.set(name, Given::Text(text)),
@@ -97,6 +136,8 @@ impl Options {
         }
     }
 }
+
+pub(super) const GROUP_NAME: &str = "1 to 128 bytes of text without control characters";
 
 fn queue(value: Given<'_>) -> Result<QueueName, Rejection> {
     let queue: QueueName = value.parsed("a queue name: 1 to 64 of a-z 0-9 _ . -")?;
@@ -179,6 +220,8 @@ mod tests {
             "webhook.events=failed&webhook.url=https://example.com/",
             "webhook.nonsense=1",
             "priority=1",
+            "group=",
+            "group=a%0Ab",
             "delay_ms=-1",
             "delay_ms=1.5",
             "max_attempts=0",

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use utoipa::{IntoParams, ToSchema};
 
-use crate::document::words::{DurabilityWord, PriorityWord, WebhookEventWord};
+use crate::document::words::{
+    DurabilityWord, OnConflictWord, PriorityWord, UntilWord, WebhookEventWord,
+};
 
 /// The options of a submission; the task decides those left out.
 #[derive(ToSchema, IntoParams)]
@@ -21,6 +23,11 @@ pub(crate) struct OptionsSchema {
     #[schema(value_type = Option<PriorityWord>)]
     #[param(value_type = Option<PriorityWord>)]
     priority: Option<String>,
+    /// The group in whose turns it is claimed, such as a customer: the groups of a queue take turns, so that one with many
+    /// jobs delays no other. Default: the task's, or none.
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[param(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    group: Option<String>,
     /// Milliseconds to wait before it may start.
     #[schema(maximum = 31_622_400_000u64)]
     #[param(maximum = 31_622_400_000u64)]
@@ -37,6 +44,11 @@ pub(crate) struct OptionsSchema {
     #[schema(minimum = 1, maximum = 31_622_400_000u64)]
     #[param(minimum = 1, maximum = 31_622_400_000u64)]
     deadline_ms: Option<u64>,
+    /// Within which time it must start, in milliseconds, from its submission or from the end of its delay; otherwise it is
+    /// canceled. Default: the task's, or no limit.
+    #[schema(minimum = 1, maximum = 31_622_400_000u64)]
+    #[param(minimum = 1, maximum = 31_622_400_000u64)]
+    start_within_ms: Option<u64>,
     /// How many attempts may be charged, the first included.
     #[schema(minimum = 1, maximum = 100)]
     #[param(minimum = 1, maximum = 100)]
@@ -71,6 +83,7 @@ pub(crate) struct EnvelopeSchema {
     /// `metadata.<key>=<value>`.
     metadata: Option<BTreeMap<String, Label>>,
     webhook: Option<WebhookSchema>,
+    unique: Option<UniqueSchema>,
 }
 
 /// Text; a number or a boolean is stored as its text.
@@ -96,6 +109,33 @@ pub(crate) struct WebhookSchema {
     events: Option<Vec<String>>,
 }
 
+/// What the job is unique by: while it holds its lock, another job of the same task, queue and group that is unique by the same
+/// is not simply added. With neither `key` nor `fields` by its whole payload. In a query: `unique.key=…`, and so on.
+#[derive(ToSchema)]
+#[schema(as = UniqueRequest)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct UniqueSchema {
+    /// Text that the client chooses.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    key: Option<String>,
+    /// JSON Pointers into the payload: jobs are the same if all of these values are. Values are compared in their canonical
+    /// form (RFC 8785); what is missing is null.
+    #[schema(min_items = 1, max_items = 16)]
+    fields: Option<Vec<String>>,
+    /// Until when the lock is held. Default `end`; with `replace` always `start`.
+    #[schema(value_type = Option<UntilWord>)]
+    until: Option<String>,
+    /// For how long the lock is held instead, in milliseconds from the submission.
+    #[schema(minimum = 1, maximum = 31_622_400_000u64)]
+    for_ms: Option<u64>,
+    /// What happens to a job whose lock another one holds. Default `existing`.
+    #[schema(value_type = Option<OnConflictWord>)]
+    on_conflict: Option<String>,
+    /// With `replace`, and needed with a delay: how long the job may wait after its submission, however often it is replaced.
+    #[schema(minimum = 1, maximum = 31_622_400_000u64)]
+    max_wait_ms: Option<u64>,
+}
+
 /// Many submissions.
 #[derive(ToSchema)]
 #[schema(as = Batch)]
@@ -118,7 +158,7 @@ mod tests {
         let described = OptionsSchema::into_params(|| None);
         let described: BTreeSet<_> = described.iter().map(|it| it.name.as_str()).collect();
         // These have other names in a query.
-        let not_described = ["metadata", "webhook"];
+        let not_described = ["metadata", "webhook", "unique"];
         let read = NAMES.into_iter().filter(|name| !not_described.contains(name));
         assert_eq!(described, read.collect());
     }

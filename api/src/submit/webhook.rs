@@ -4,6 +4,7 @@ use crunch_common::job::Status;
 use serde_json::value::RawValue;
 
 use super::given::{Given, Rejection, rejected};
+use crate::json::pointer_segment;
 use crate::webhook::{InvalidTarget, Target, WebhookRequest, event};
 
 /// The final statuses of a job, all of which are reported unless some are selected.
@@ -24,8 +25,7 @@ pub(super) fn read(value: Given<'_>) -> Result<WebhookRequest, Rejection> {
             "events" if Given::Json(raw).is_null() => {}
             "events" => selected = events(raw)?,
             name => {
-                return Err(rejected("there is no such member here")
-                    .at(&super::given::pointer_segment(name)));
+                return Err(rejected("there is no such member here").at(&pointer_segment(name)));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::Session;
 use super::filter::Filter;
 use crate::client::{Client, Request};
 use crate::clock;
-use crate::documents::{Acted, Search};
+use crate::documents::{Acted, FailureCount, Search};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::format;
@@ -244,6 +244,10 @@ fn report(
     if session.output.is_terminal {
         let would = if dry_run { "would be " } else { "" };
         session.output.line(&format!("{} {would}{}", format::jobs(count), verb.past()))?;
+        let failures = done.failures.iter().filter(|_| dry_run);
+        for FailureCount { error, jobs } in failures {
+            session.output.line(&format!("{} failed with {error}", format::jobs(*jobs)))?;
+        }
     } else {
         session.output.line(&count.to_string())?;
     }

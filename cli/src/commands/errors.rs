@@ -1,15 +1,17 @@
 //! `errors`: failures by their kind.
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::Session;
-use super::list::{finish, list_by};
+use super::list::finish;
 use crate::client::Request;
 use crate::completion;
 use crate::documents::{ErrorGroup, read};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::format::parse_past;
 use crate::output::{Cell, Style, Table};
 
 /// Which kinds.
@@ -24,6 +26,12 @@ pub(crate) struct Arguments {
     /// Only failures of this task
     #[arg(long, value_name = "TASK", add = clap_complete::ArgValueCandidates::new(completion::tasks))]
     task: Option<String>,
+    /// Only kinds of which something failed since: 1h (ago), a date, or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_past, conflicts_with = "id")]
+    since: Option<Timestamp>,
+    /// Only kinds of which nothing had failed before: those that are new since a deployment
+    #[arg(long, value_name = "TIME", value_parser = parse_past, conflicts_with = "id")]
+    new_since: Option<Timestamp>,
 }
 
 const HEADER: [&str; 8] =
@@ -43,10 +51,24 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     let request = Request::get(&["errors"])
         .query_if("queue", arguments.queue.as_ref())
         .query_if("task", arguments.task.as_ref());
-    list_by(session, request, |document| {
-        table.row(row(&read(document)?));
-        Ok(())
-    })?;
+    let is_new =
+        |group: &ErrorGroup| arguments.new_since.is_none_or(|since| group.first_at >= since);
+    for document in session.client.items(request) {
+        let document = document?;
+        let group: ErrorGroup = read(&document)?;
+        // The one with the newest failure is first.
+        if arguments.since.max(arguments.new_since).is_some_and(|since| group.last_at < since) {
+            break;
+        }
+        if !is_new(&group) {
+            continue;
+        }
+        if session.output.json {
+            session.output.document(&document)?;
+        } else {
+            table.row(row(&group));
+        }
+    }
     finish(session, &table, "no failures")
 }
 

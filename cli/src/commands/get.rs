@@ -79,12 +79,22 @@ pub(super) fn show(session: &mut Session<'_>, document: &RawValue) -> Result<(),
     add("id", Cell::text(&job.id));
     add("task", Cell::text(&job.task));
     add("queue", Cell::text(format!("{} ({})", job.queue, job.priority)));
+    if let Some(group) = &job.group {
+        add("group", Cell::text(group));
+    }
+    if let Some(unique) = &job.unique {
+        add("unique", Cell::text(unique.to_string()));
+    }
     add("status", Cell::status(&job.status));
     if let Some(progress) = job.progress {
         let message = job.progress_message.clone().unwrap_or_default();
         add("progress", Cell::text(format!("{:.0} %  {message}", progress * 100.0)));
     }
-    add("attempt", Cell::text(format!("{} of {}", job.attempt, job.max_attempts)));
+    let put_off = match job.snoozes {
+        0 => String::new(),
+        times => format!(", put off {times}×"),
+    };
+    add("attempt", Cell::text(format!("{} of {}{put_off}", job.attempt, job.max_attempts)));
     if !job.note().is_empty() && job.status != "running" {
         add("note", Cell::text(job.note()).styled_if(job.status == "failed", Style::Bad));
     }
@@ -160,7 +170,8 @@ pub(super) const HEADER: [&str; 8] =
     ["ID", "STATUS", "TASK", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "NOTE"];
 
 pub(crate) fn attempts(session: &mut Session<'_>, job: &OneJob) -> Result<Exit, Error> {
-    let mut table = Table::new(&["ATTEMPT", "OUTCOME", "WORKER", "STARTED", "ENDED", "ERROR"]);
+    let header = ["ATTEMPT", "OUTCOME", "WORKER", "HOST", "STARTED", "ENDED", "ERROR"];
+    let mut table = Table::new(&header);
     list(session, &["jobs", &job.id, "attempts"], |document| {
         let attempt: Attempt = read(document)?;
         let error = attempt.error.map(|error| format!("{}: {}", error.code, error.message));
@@ -168,6 +179,7 @@ pub(crate) fn attempts(session: &mut Session<'_>, job: &OneJob) -> Result<Exit, 
             Cell::number(attempt.number),
             Cell::status(&attempt.outcome),
             Cell::optional(attempt.worker),
+            Cell::optional(attempt.host),
             Cell::time(attempt.started_at),
             Cell::time(attempt.finished_at),
             Cell::optional(error),

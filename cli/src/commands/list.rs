@@ -12,18 +12,9 @@ use crate::output::{Table, log};
 pub(super) fn list(
     session: &mut Session<'_>,
     path: &[&str],
-    add: impl FnMut(&RawValue) -> Result<(), Error>,
-) -> Result<(), Error> {
-    list_by(session, Request::get(path), add)
-}
-
-/// The same with a query.
-pub(super) fn list_by(
-    session: &mut Session<'_>,
-    request: Request,
     mut add: impl FnMut(&RawValue) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for document in session.client.items(request) {
+    for document in session.client.items(Request::get(path)) {
         let document = document?;
         if session.output.json {
             session.output.document(&document)?;

@@ -2,6 +2,7 @@
 
 mod lines;
 mod options;
+mod unique;
 
 use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::options::Options;
 use super::{Session, result};
-use crate::client::Request;
+use crate::client::{Answer, Request};
 use crate::completion;
 use crate::documents::{Job, read};
 use crate::error::Error;
@@ -66,8 +68,12 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
         (Some(task), false) => task,
         (None, false) => return Err(Error::usage("there is no task", "crunch submit TASK")),
     };
-    let document = submit(session, arguments, task)?;
+    let answer = submit(session, arguments, task)?;
+    let document: Box<RawValue> = answer.json(&session.client.target.url)?;
     let id = read::<Job>(&document)?.id;
+    if answer.headers.contains_key("crunch-existing") {
+        note_existing(&id, arguments.options.unique.replaces());
+    }
     let Some(wait) = arguments.wait else {
         if session.output.json {
             session.output.document(&document)?;
@@ -96,11 +102,7 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     }
 }
 
-fn submit(
-    session: &Session<'_>,
-    arguments: &Arguments,
-    task: &str,
-) -> Result<Box<RawValue>, Error> {
+fn submit(session: &Session<'_>, arguments: &Arguments, task: &str) -> Result<Answer, Error> {
     let content_type = arguments.content_type.as_deref();
     let content_type = content_type.unwrap_or_else(|| type_of(arguments.file.as_deref()));
     // With a key of its own, a request whose answer was lost can be repeated.
@@ -108,7 +110,13 @@ fn submit(
     let request = Request::post(&["tasks", task, "jobs"])
         .header("idempotency-key", key)
         .body(content_type, payload(arguments)?);
-    session.client.read(&arguments.options.apply(request))
+    session.client.send(&arguments.options.apply(request))
+}
+
+/// Reports that the job is not a new one.
+fn note_existing(id: &str, replaces: bool) {
+    let has = if replaces { "; it has this payload and these options now" } else { "" };
+    log::note(&format!("no job was created: job {id} holds the lock{has}"));
 }
 
 fn payload(arguments: &Arguments) -> Result<Vec<u8>, Error> {
@@ -130,6 +138,11 @@ fn payload(arguments: &Arguments) -> Result<Vec<u8>, Error> {
 /// The file to read; `-` is standard input.
 fn source(arguments: &Arguments) -> Option<&Path> {
     arguments.stdin.as_deref().map(Path::new).or(arguments.file.as_deref())
+}
+
+/// A duration as the API expects it; null if there is none.
+fn ms(duration: Option<Duration>) -> Value {
+    duration.map_or(Value::Null, |duration| json!(duration.as_millis() as u64))
 }
 
 fn type_of(file: Option<&Path>) -> &'static str {

@@ -71,6 +71,9 @@ fn show(session: &mut Session<'_>, document: &RawValue) -> Result<Exit, Error> {
     add("returns", Cell::text(&task.content_type));
     add("attempts", Cell::text(task.max_attempts.to_string()));
     add("timeout", timeout(&task));
+    if let Some(unique) = &task.unique {
+        add("unique", Cell::text(unique.to_string()));
+    }
     session.output.table(&table)?;
     for (name, schema) in [("payload", &task.payload_schema), ("result", &task.result_schema)] {
         let Some(schema) = schema else { continue };

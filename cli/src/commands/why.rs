@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Session, get};
 use crate::client::{Client, Request};
-use crate::documents::{Job, Queue, Worker, read};
+use crate::documents::{Group, GroupPage, Job, Limit, Queue, Worker, read};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::format::{age, jobs, relative};
@@ -54,13 +54,71 @@ fn find(client: &Client, id: &str) -> Result<Vec<Reason>, Error> {
         let workers = client.items(Request::get(&["workers"]));
         let workers: Vec<Worker> =
             workers.map(|item| item.and_then(|item| read(&item))).collect::<Result<_, _>>()?;
+        reasons.extend(limit(client, &job)?.as_ref().and_then(of_limit));
+        reasons.extend(group(client, &job)?.as_ref().and_then(of_group));
         reasons.extend(of_queue(&job, &queue, &workers));
     }
     let reasons = reasons.into_iter();
     Ok(reasons.map(|(reason, detail)| Reason { id: job.id.clone(), reason, detail }).collect())
 }
 
+/// Reads the limit of the queue of a job that is queued. An API of an earlier version has none.
+fn limit(client: &Client, job: &Job) -> Result<Option<Limit>, Error> {
+    if job.status != "queued" {
+        return Ok(None);
+    }
+    match client.read(&Request::get(&["queues", &job.queue, "limit"])) {
+        Ok(limit) => Ok(Some(limit)),
+        Err(Error::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the limit of its queue lets it wait for.
+fn of_limit(limit: &Limit) -> Option<Found> {
+    match limit.state.as_str() {
+        "delayed" => {
+            let starts = limit.next_start_at.map(relative).unwrap_or_default();
+            let detail = format!("the limit of its queue allows the next start {starts}");
+            Some(("queue_rate", detail))
+        }
+        "blocked" => {
+            let running = jobs(limit.running);
+            Some(("queue_concurrency", format!("{running} of its queue run, and no more may")))
+        }
+        _ => None,
+    }
+}
+
+/// Reads the group of a job that is queued, if it is among the first groups of its queue: there may be a million.
+fn group(client: &Client, job: &Job) -> Result<Option<Group>, Error> {
+    if job.group.is_none() || job.status != "queued" {
+        return Ok(None);
+    }
+    let page: GroupPage = client.read(&Request::get(&["queues", &job.queue, "groups"]))?;
+    Ok(page.items.into_iter().find(|group| group.name == job.group))
+}
+
 type Found = (&'static str, String);
+
+/// What its group waits for.
+fn of_group(group: &Group) -> Option<Found> {
+    let name = group.name.as_deref().unwrap_or(&group.id);
+    match group.state.as_str() {
+        "delayed" => {
+            let starts = group.next_start_at.map(relative).unwrap_or_default();
+            Some((
+                "group_rate",
+                format!("the rate of its group {name} allows the next start {starts}"),
+            ))
+        }
+        "blocked" => Some((
+            "group_concurrency",
+            format!("{} of its group {name} run, and no more may", jobs(group.running)),
+        )),
+        _ => None,
+    }
+}
 
 /// What its own state says.
 fn of_job(job: &Job) -> Vec<Found> {
@@ -72,6 +130,12 @@ fn of_job(job: &Job) -> Vec<Found> {
             let since = job.started_at.map(relative).unwrap_or_default();
             let worker = job.worker.as_deref().unwrap_or("a worker");
             ("running", format!("it does not wait: it runs on {worker}, started {since}{because}"))
+        }
+        "scheduled" if job.waiting_for.as_ref().is_some_and(|it| it.reason == "snooze") => {
+            ("snoozed", format!("it {}, and is tried again {starts}", note.unwrap_or_default()))
+        }
+        "scheduled" if job.waiting_for.as_ref().is_some_and(|it| it.reason == "lock") => {
+            ("lock", format!("it {}", note.unwrap_or_default()))
         }
         "scheduled" | "queued" if job.waiting_for.is_some() => {
             ("released", format!("it {}", note.unwrap_or_default()))
@@ -203,9 +267,51 @@ mod tests {
             reason("scheduled", waiting).as_deref(),
             Some("released: it waits for machine: no disk")
         );
+        let snoozed =
+            json!({ "waiting_for": { "reason": "snooze", "detail": null }, "snoozes": 2 });
+        let snoozed = reason("scheduled", snoozed).unwrap();
+        let start =
+            "snoozed: it was put off by its handler, 2 times so far, and is tried again in ";
+        assert!(snoozed.starts_with(start), "{snoozed}");
+        let follows = json!({ "waiting_for": { "reason": "lock", "detail": "b" } });
+        assert_eq!(
+            reason("scheduled", follows).as_deref(),
+            Some("lock: it waits for the end of job b, which holds its lock")
+        );
         assert!(
             reason("failed", error).unwrap().starts_with("ended: it does not wait: it is failed")
         );
+    }
+
+    #[test]
+    fn a_group_that_waits_says_for_what() {
+        let of = |state: &str| {
+            let group = json!({ "id": "0", "name": "acme", "state": state, "own_rule": true,
+                "next_start_at": "2999-01-01T00:00:00Z", "queued": 1, "running": 2,
+                "next_age_ms": 1, "weight": 1.0, "concurrency": 2, "rate": null, "max_queued": null });
+            of_group(&serde_json::from_value(group).unwrap())
+        };
+        assert_eq!(of("runnable"), None);
+        let (reason, detail) = of("delayed").unwrap();
+        assert!(
+            reason == "group_rate" && detail.contains("acme allows the next start in "),
+            "{detail}"
+        );
+        let blocked = "2 jobs of its group acme run, and no more may".to_owned();
+        assert_eq!(of("blocked"), Some(("group_concurrency", blocked)));
+    }
+
+    #[test]
+    fn a_limit_says_what_its_queue_waits_for() {
+        let of = |state: &str| {
+            let limit = json!({ "concurrency": 2, "rate": null, "running": 2, "state": state,
+                "next_start_at": "2999-01-01T00:00:00Z" });
+            of_limit(&serde_json::from_value(limit).unwrap())
+        };
+        assert_eq!(of("open"), None);
+        assert_eq!(of("delayed").unwrap().0, "queue_rate");
+        let blocked = "2 jobs of its queue run, and no more may".to_owned();
+        assert_eq!(of("blocked"), Some(("queue_concurrency", blocked)));
     }
 
     #[test]

@@ -6,10 +6,14 @@
 //! ones are healed.
 
 mod finding;
+mod groups;
 mod indexes;
 mod kind;
+mod locks;
+mod membership;
 mod notes;
 mod scan;
+mod schedules;
 mod suspect;
 mod walk;
 
@@ -79,7 +83,12 @@ impl Broker {
             Suspect::Job { id, .. } => {
                 (!case.kinds.contains(&FindingKind::Lost), Some(Reverse(id)))
             }
-            Suspect::Queue(..) | Suspect::ErrorGroup(..) | Suspect::Idempotency(..) => (true, None),
+            Suspect::Queue(..)
+            | Suspect::Group(..)
+            | Suspect::ErrorGroup(..)
+            | Suspect::Schedule(..)
+            | Suspect::Idempotency(..)
+            | Suspect::Lock(..) => (true, None),
         });
         for cases in cases.chunks(JUDGE_BATCH) {
             let suspects = cases.iter().map(|case| &case.suspect);
@@ -209,9 +218,12 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
         let kinds = match suspect {
             Suspect::Job { id, .. } => self.new_kinds(*id, &verdict.kinds),
-            Suspect::Queue(..) | Suspect::ErrorGroup(..) | Suspect::Idempotency(..) => {
-                verdict.kinds.clone()
-            }
+            Suspect::Queue(..)
+            | Suspect::Group(..)
+            | Suspect::ErrorGroup(..)
+            | Suspect::Schedule(..)
+            | Suspect::Idempotency(..)
+            | Suspect::Lock(..) => verdict.kinds.clone(),
         };
         for &kind in &kinds {
             self.audit.count(kind, || suspect.name());

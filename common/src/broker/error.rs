@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
+use crate::job::{GroupName, Partition};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
@@ -35,6 +36,22 @@ pub enum Error {
     QueueFull {
         /// The queue of the submission.
         queue: QueueName,
+    },
+    /// The group has reached its limit of waiting jobs. Nothing was written.
+    #[error("group {group} of queue {queue} is full")]
+    GroupFull {
+        /// The queue of the submission.
+        queue: QueueName,
+        /// Its group.
+        group: GroupName,
+    },
+    /// The queue has a limit, so that its jobs are in another partition. Nothing was written. Submissions are repeated there.
+    #[error("the jobs of queue {queue} are in partition {home}")]
+    Elsewhere {
+        /// The queue of the submission.
+        queue: QueueName,
+        /// Where its jobs are.
+        home: Partition,
     },
     /// The queue is new, and the limit of queues is reached. Nothing was written.
     #[error("queue {queue} is new, and the limit of queues is reached")]
@@ -144,6 +161,8 @@ impl Error {
                 | Self::Rejected { .. }
                 | Self::Full
                 | Self::QueueFull { .. }
+                | Self::GroupFull { .. }
+                | Self::Elsewhere { .. }
                 | Self::TooManyQueues { .. }
                 | Self::Busy
                 | Self::NotDurable { .. }

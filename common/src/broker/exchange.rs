@@ -10,9 +10,11 @@ use redis::{Cmd, Value};
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
-use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
+use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement};
 use super::record::{LastOptions, PAYLOAD_LARGE, Spec, State};
+use super::sweep::count_expired;
 use super::transfer::{MinRate, write_time_limit};
+use super::worker_id::WorkerId;
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -309,6 +311,7 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
         Outcome::Fail(error) => command.arg("fail").arg(json(error)).arg(error.kind()),
         Outcome::Cancel(error) => command.arg("canceled").arg(json(error)),
         Outcome::Release(cause) => command.arg("release").arg(cause.as_str()).arg(cause.detail()),
+        Outcome::Snooze { delay } => command.arg("snooze").arg(whole_ms(*delay)),
     };
 }
 
@@ -320,7 +323,9 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     {
         return Err(Error::StaleExchange);
     }
-    let [now, settled, claims, next_due, more, reserved] = reply::fields(Value::Array(values))?;
+    let [now, settled, claims, next_due, more, reserved, expired] =
+        reply::fields(Value::Array(values))?;
+    count_expired(reply::unsigned(&expired)?);
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     let left = reply::array(claims)?.into_iter();

@@ -10,9 +10,9 @@ use super::error::Error;
 use super::functions::Function;
 use super::heartbeat::{WorkerInfo, WorkerState};
 use super::keys::Keys;
-use super::lease::WorkerId;
 use super::record::{LastOptions, Spec, State};
 use super::transfer::MinRate;
+use super::worker_id::WorkerId;
 use super::{Broker, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
@@ -41,6 +41,12 @@ impl WorkerSummary {
     #[must_use]
     pub fn claims_from(&self, queue: &QueueName) -> bool {
         self.info.state == WorkerState::Running && self.info.queues.contains(queue)
+    }
+
+    /// Whether it has a task, and its machine can run it now.
+    #[must_use]
+    pub fn runs(&self, task: &TaskName) -> bool {
+        self.info.tasks.contains(task) && !self.info.suspended.iter().any(|it| it.task == *task)
     }
 }
 

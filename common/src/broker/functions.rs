@@ -13,28 +13,37 @@ pub(crate) const LAYOUT: u64 = 3;
 
 /// The features of this layout that this version has. A key space lists those that were used; a version that lacks one
 /// of them does not touch it.
-pub(crate) const FEATURES: [&str; 2] = ["webhooks", "indexes"];
+pub(crate) const FEATURES: [&str; 7] =
+    ["webhooks", "indexes", "groups", "limits", "expiry", "schedules", "locks"];
 
 /// Files that several operations use, in the order of their dependencies.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 12] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/register.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/errors.lua"),
     include_str!("lua/indexes.lua"),
+    include_str!("lua/locks.lua"),
+    include_str!("lua/limits.lua"),
+    include_str!("lua/groups.lua"),
+    include_str!("lua/waits.lua"),
+    include_str!("lua/schedules.lua"),
     include_str!("lua/lifecycle.lua"),
     include_str!("lua/promote.lua"),
 ];
-/// The operation in several files that needs nothing of the next ones.
-const EXCHANGE: [&str; 4] = [
+/// An operation in several files. Like the audit it needs nothing of the next ones.
+const EXCHANGE: [&str; 5] = [
     include_str!("lua/settle.lua"),
     include_str!("lua/claim.lua"),
+    include_str!("lua/turns.lua"),
     include_str!("lua/fast_path.lua"),
     include_str!("lua/exchange.lua"),
 ];
 /// Files that several of the other operations use.
 const SHARED_BY_OTHERS: [&str; 2] =
     [include_str!("lua/take_back.lua"), include_str!("lua/sweep.lua")];
+/// Operations that submit jobs.
+const SUBMISSION: [&str; 2] = [include_str!("lua/enqueue.lua"), include_str!("lua/fire.lua")];
 /// Operations that share files which no other uses.
 const AUDIT: [&str; 5] = [
     include_str!("lua/places.lua"),
@@ -51,9 +60,8 @@ const HISTORY: [&str; 3] = [
 ];
 /// Operations in one file each, which no other uses. Like those above, each is a separate block: Lua allows at most 200
 /// local names at once.
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 24] = [
     include_str!("lua/open.lua"),
-    include_str!("lua/enqueue.lua"),
     include_str!("lua/leave.lua"),
     include_str!("lua/reclaim.lua"),
     include_str!("lua/report.lua"),
@@ -68,6 +76,14 @@ const VERBS: [&str; 17] = [
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
     include_str!("lua/purge.lua"),
+    include_str!("lua/rule.lua"),
+    include_str!("lua/limit.lua"),
+    include_str!("lua/reserve.lua"),
+    include_str!("lua/put_schedule.lua"),
+    include_str!("lua/delete_schedule.lua"),
+    include_str!("lua/pause_schedule.lua"),
+    include_str!("lua/backfill.lua"),
+    include_str!("lua/due_schedules.lua"),
     include_str!("lua/used.lua"),
 ];
 
@@ -75,24 +91,35 @@ const VERBS: [&str; 17] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
     Announce,
+    Backfill,
     Reclaim,
     Cancel,
+    Confine,
     Delete,
+    DeleteSchedule,
+    DueSchedules,
     Enqueue,
     Exchange,
+    Fire,
     Heal,
     Heartbeat,
     Judge,
     Leave,
+    Limit,
     LogAction,
     Mute,
     Open,
     Pause,
+    PauseSchedule,
     Purge,
+    PutSchedule,
     Redrive,
     Report,
+    Reserve,
     Resume,
+    ResumeSchedule,
     Retry,
+    Rule,
     Sample,
     Steer,
     Sweep,
@@ -104,24 +131,35 @@ impl Function {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Announce => "announce",
+            Self::Backfill => "backfill",
             Self::Reclaim => "reclaim",
             Self::Cancel => "cancel",
+            Self::Confine => "confine",
             Self::Delete => "delete",
+            Self::DeleteSchedule => "delete_schedule",
+            Self::DueSchedules => "due_schedules",
             Self::Enqueue => "enqueue",
             Self::Exchange => "exchange",
+            Self::Fire => "fire",
             Self::Heal => "heal",
             Self::Heartbeat => "heartbeat",
             Self::Judge => "judge",
             Self::Leave => "leave",
+            Self::Limit => "limit",
             Self::LogAction => "log_action",
             Self::Mute => "mute",
             Self::Open => "open",
             Self::Pause => "pause",
+            Self::PauseSchedule => "pause_schedule",
             Self::Purge => "purge",
+            Self::PutSchedule => "put_schedule",
             Self::Redrive => "redrive",
             Self::Report => "report",
+            Self::Reserve => "reserve",
             Self::Resume => "resume",
+            Self::ResumeSchedule => "resume_schedule",
             Self::Retry => "retry",
+            Self::Rule => "rule",
             Self::Sample => "sample",
             Self::Steer => "steer",
             Self::Sweep => "sweep",
@@ -162,9 +200,10 @@ impl Library {
         [
             SHARED.concat(),
             block(&EXCHANGE),
-            SHARED_BY_OTHERS.concat(),
             block(&AUDIT),
+            SHARED_BY_OTHERS.concat(),
             block(&HISTORY),
+            block(&SUBMISSION),
             verbs,
         ]
         .concat()

@@ -11,8 +11,9 @@ use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::history::NumberedCounts;
-use super::lease::{LeaseKey, WorkerId};
+use super::lease::LeaseKey;
 use super::sweep::{Swept, in_ms};
+use super::worker_id::{WorkerId, host_name};
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
@@ -52,7 +53,7 @@ impl WorkerInfo {
     #[must_use]
     pub fn of_this_process() -> Self {
         Self {
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: host_name(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             tasks: Vec::new(),
@@ -450,13 +451,14 @@ fn read_reported(code: &Value) -> Result<Reported, Error> {
     }
 }
 
-/// Returns the features in use, and what was taken back from silent workers.
+/// Returns the features in use, and what the sweep ended or took back.
 fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(String, Swept), Error> {
     let mut replies = reply::array(reply)?.into_iter();
     let mut next =
         || replies.next().ok_or_else(|| Error::unreadable("incomplete reply to heartbeat"));
     let (known, more, features, wanted) = (next()?, next()?, next()?, next()?);
-    let (requeued, failed) = (reply::unsigned(&next()?)?, reply::unsigned(&next()?)?);
+    let mut count = || reply::unsigned(&next()?);
+    let (requeued, failed, overdue, expired) = (count()?, count()?, count()?, count()?);
     outcome.forgotten |= reply::integer(&known)? == 0;
     outcome.sweep_on |= reply::integer(&more)? == 1;
     outcome.wanted = WorkerState::named(&reply::text(wanted)?);
@@ -467,7 +469,7 @@ fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(String, Swept),
             _ => Verdict::Lost,
         });
     }
-    Ok((reply::text(features)?, Swept { requeued, failed, ..Swept::default() }))
+    Ok((reply::text(features)?, Swept { requeued, failed, overdue, expired, ..Swept::default() }))
 }
 
 fn write_report(command: &mut Cmd, report: &Report) {

@@ -17,9 +17,10 @@ pub(crate) use space::KeySpace;
 
 use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
+use crate::schedule::ScheduleName;
 use crate::task::TaskName;
 
-use super::{ErrorGroupId, IndexId, SessionDigest, Unit, WorkerId};
+use super::{ErrorGroupId, GroupId, IndexId, SessionDigest, Unit, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +132,11 @@ impl Keys {
     /// SET of queues with jobs outside the normal lane.
     pub(crate) fn side_queues(&self) -> String {
         self.key(format_args!("queues:side"))
+    }
+
+    /// SET of queues with failed jobs or ghosts.
+    pub(crate) fn ended_queues(&self) -> String {
+        self.key(format_args!("queues:ended"))
     }
 
     /// ZSET, queue → last used, ms.
@@ -253,6 +259,26 @@ impl Keys {
         self.key(format_args!("history:{unit}:{span}:queues"))
     }
 
+    /// ZSET, schedule → when a process must look at it, ms.
+    pub(crate) fn schedules(&self) -> String {
+        self.key(format_args!("schedules"))
+    }
+
+    /// ZSET of all schedules, all with score 0, so that they are sorted by name.
+    pub(crate) fn schedule_names(&self) -> String {
+        self.key(format_args!("schedules:names"))
+    }
+
+    /// HASH, a schedule.
+    pub(crate) fn schedule(&self, name: &ScheduleName) -> String {
+        self.key(format_args!("schedule:{name}"))
+    }
+
+    /// STRING, id of the job that holds a lock, and of the one that waits for it.
+    pub(crate) fn lock(&self, digest: &str) -> String {
+        self.key(format_args!("lock:{digest}"))
+    }
+
     /// STRING, id of the job that an idempotency key created, and the request's fingerprint.
     pub(crate) fn idempotency(&self, digest: &str) -> String {
         self.key(format_args!("idempotency:{digest}"))
@@ -298,6 +324,47 @@ impl Keys {
         self.key(format_args!("queue:{queue}:finished"))
     }
 
+    /// ZSET, id of a job that waits in a group → its priority, 0 the highest.
+    pub(crate) fn group(&self, queue: &QueueName, group: GroupId) -> String {
+        self.key(format_args!("queue:{queue}:group:{group}"))
+    }
+
+    /// ZSET of the ids of all jobs that wait in groups, all with score 0, so that they are sorted by id.
+    pub(crate) fn grouped(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:grouped"))
+    }
+
+    /// ZSET, group that has jobs → virtual time at which its next turn starts.
+    pub(crate) fn runnable(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:runnable"))
+    }
+
+    /// ZSET, group that waits for its rate → when it may start a job, ms.
+    pub(crate) fn delayed_groups(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:delayed_groups"))
+    }
+
+    /// ZSET, group that waits until one of its jobs ends → virtual time at which its next turn starts.
+    pub(crate) fn blocked_groups(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:blocked_groups"))
+    }
+
+    /// ZSET of `<group> <id>` of the jobs of all groups that run, all with score 0, so that they are sorted by group.
+    pub(crate) fn grouped_running(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:grouped_running"))
+    }
+
+    /// ZSET, group, or `queue` → theoretical arrival time by its rate, ms.
+    pub(crate) fn rates(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:rates"))
+    }
+
+    /// HASH, group → its rule; `each` → that of groups without one; `queue` → the limit of the queue; `version` → of the last
+    /// change of that limit.
+    pub(crate) fn rules(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:rules"))
+    }
+
     /// LIST, at most one wake-up token.
     pub(crate) fn wake(&self, queue: &QueueName) -> String {
         self.key(format_args!("queue:{queue}:wake"))
@@ -330,6 +397,7 @@ mod tests {
             ("digest", "00112233445566778899aabbccddeeff"),
             ("group", "00112233aabbccdd"),
             ("index", "00112233aabbccdd"),
+            ("name", "nightly"),
         ]);
         let value = |token: &str| {
             let literal = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
@@ -354,6 +422,7 @@ mod tests {
             ("layout", keys.layout()),
             ("queues", keys.queues()),
             ("names", keys.names()),
+            ("ended_queues", keys.ended_queues()),
             ("recent", keys.recent()),
             ("audit", keys.audit()),
             ("quarantine", keys.quarantine()),
@@ -375,6 +444,10 @@ mod tests {
             ("actions", keys.actions()),
             ("history", keys.history(Unit::Minute, 42)),
             ("history_queues", keys.history_queues(Unit::Minute, 42)),
+            ("schedules", keys.schedules()),
+            ("schedule_names", keys.schedule_names()),
+            ("schedule", keys.schedule(&"nightly".parse().unwrap())),
+            ("lock", keys.lock("00112233445566778899aabbccddeeff")),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
             ("ready", keys.ready(&queue, &Lane::Of(Priority::Normal))),
             ("parked", keys.parked(&queue)),
@@ -384,6 +457,14 @@ mod tests {
             ("running", keys.running(&queue)),
             ("failed", keys.failed(&queue)),
             ("finished", keys.finished(&queue)),
+            ("group", keys.group(&queue, "00112233aabbccdd".parse().unwrap())),
+            ("grouped", keys.grouped(&queue)),
+            ("runnable", keys.runnable(&queue)),
+            ("rules", keys.rules(&queue)),
+            ("rates", keys.rates(&queue)),
+            ("delayed_groups", keys.delayed_groups(&queue)),
+            ("blocked_groups", keys.blocked_groups(&queue)),
+            ("grouped_running", keys.grouped_running(&queue)),
             ("wake", keys.wake(&queue)),
             ("ended", keys.ended(&queue, 42)),
         ];

@@ -4,38 +4,9 @@
 //! [`Settlement`], which the next exchange sends to Redis.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::job::{JobError, JobId, Payload};
-
-/// Id of a worker: a new UUID at every start. The host name is only a label, and two processes never share an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(Uuid);
-
-impl WorkerId {
-    /// Generates a new id.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::new_v4())
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for WorkerId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::try_parse(text).map(Self)
-    }
-}
 
 /// A fencing token: increases with every claim of a job and is never used twice. Redis' time in milliseconds, or one
 /// more than the last epoch if that is later.
@@ -115,6 +86,11 @@ impl Lease {
         self.settle(Outcome::Release(cause))
     }
 
+    /// Puts the job off: it is tried again after `delay`, and this attempt is not charged.
+    pub fn snooze(self, delay: Duration) -> Settlement {
+        self.settle(Outcome::Snooze { delay })
+    }
+
     /// Ends the attempt with this outcome.
     pub fn settle(self, outcome: Outcome) -> Settlement {
         Settlement { lease: self.key(), outcome }
@@ -184,6 +160,11 @@ pub enum Outcome {
     Cancel(JobError),
     /// The job is released: the attempt is not charged.
     Release(ReleaseCause),
+    /// The handler puts the job off: the attempt is not charged.
+    Snooze {
+        /// The delay.
+        delay: Duration,
+    },
 }
 
 /// A settled lease that is yet to be sent to Redis.
@@ -201,7 +182,7 @@ impl Settlement {
         self.lease
     }
 
-    /// Returns how the attempt ended, in a word: `succeeded`, `retrying`, `failed`, `canceled`, or `released`.
+    /// Returns how the attempt ended, in a word: `succeeded`, `retrying`, `failed`, `canceled`, `released`, or `snoozed`.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self.outcome {
@@ -210,6 +191,7 @@ impl Settlement {
             Outcome::Fail(_) => "failed",
             Outcome::Cancel(_) => "canceled",
             Outcome::Release(_) => "released",
+            Outcome::Snooze { .. } => "snoozed",
         }
     }
 
@@ -218,7 +200,10 @@ impl Settlement {
     pub const fn failure(&self) -> Option<&JobError> {
         match &self.outcome {
             Outcome::Retry { error, .. } | Outcome::Fail(error) => Some(error),
-            Outcome::Complete(_) | Outcome::Cancel(_) | Outcome::Release(_) => None,
+            Outcome::Complete(_)
+            | Outcome::Cancel(_)
+            | Outcome::Release(_)
+            | Outcome::Snooze { .. } => None,
         }
     }
 
@@ -236,7 +221,7 @@ impl Settlement {
             Outcome::Retry { error, .. } | Outcome::Fail(error) | Outcome::Cancel(error) => {
                 error.message.len()
             }
-            Outcome::Release(_) => 0,
+            Outcome::Release(_) | Outcome::Snooze { .. } => 0,
         }
     }
 }

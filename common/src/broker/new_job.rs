@@ -1,6 +1,6 @@
 //! A job to submit: its payload, and all options of its submission.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +10,12 @@ use super::bulk::LARGE;
 use super::durability::Durability;
 use super::index::IndexId;
 use super::record::JobRecord;
+use super::scheduled_by::ScheduledBy;
 use super::webhook::Webhook;
-use crate::job::{JobId, JobOptions, Metadata, Priority, Status, TraceContext};
+use crate::job::{GroupName, JobId, JobOptions, Metadata, Priority, Status, TraceContext, Until};
 use crate::queue::QueueName;
 use crate::task::{TaskDescriptor, TaskName};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, whole_ms};
 
 /// How long an idempotency key is kept, and its job with it.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -48,6 +49,32 @@ impl Idempotency {
     }
 }
 
+/// Identifies a lock: a hash of all that two jobs with the same lock have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockId([u8; 32]);
+
+impl LockId {
+    /// Hashes what a job is unique by together with its task, queue and group. The parts may contain any bytes.
+    #[must_use]
+    pub fn new(
+        task: &TaskName,
+        queue: &QueueName,
+        group: Option<&GroupName>,
+        parts: &[&[u8]],
+    ) -> Self {
+        let group = group.map_or(&[][..], |group| group.as_str().as_bytes());
+        let scope = [task.as_str().as_bytes(), queue.as_str().as_bytes(), group];
+        Self(hash(&[&scope, parts].concat()))
+    }
+}
+
+/// Its digest, as keys contain it.
+impl fmt::Display for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&half_as_hex(&self.0))
+    }
+}
+
 /// A job to submit: all options are resolved and checked.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -75,6 +102,10 @@ pub struct NewJob {
     pub webhook: Option<Webhook>,
     /// The indexes that list it.
     pub indexes: Vec<IndexId>,
+    /// Its lock, if it is [unique](JobOptions::unique).
+    pub lock: Option<LockId>,
+    /// The schedule and the tick that it is submitted for.
+    pub schedule: Option<ScheduledBy>,
 }
 
 impl NewJob {
@@ -92,10 +123,13 @@ impl NewJob {
                 max_attempts: task.max_attempts,
                 timeout: task.timeout,
                 deadline: None,
+                start_within: task.start_within_ms.map(Duration::from_millis),
                 backoff: task.backoff,
                 content_type: task.content_type.clone(),
                 payload_size: payload.len() as u64,
                 metadata: Metadata::default(),
+                group: None,
+                unique: None,
                 trace: None,
             },
             payload,
@@ -104,6 +138,8 @@ impl NewJob {
             durability: Durability::MEMORY,
             webhook: None,
             indexes: Vec::new(),
+            lock: None,
+            schedule: None,
         }
     }
 
@@ -120,6 +156,7 @@ impl NewJob {
             version: 1,
             attempt: 0,
             losses: 0,
+            snoozes: 0,
             epoch: None,
             worker: None,
             cancel_requested: false,
@@ -132,6 +169,7 @@ impl NewJob {
             expires_at: None,
             error: None,
             error_group: None,
+            schedule: self.schedule.clone(),
             waiting_for: None,
             result: None,
         }
@@ -145,6 +183,18 @@ impl NewJob {
         }
     }
 
+    /// Its lock as `lua/enqueue.lua` reads it: `<digest> <until> <on conflict> <ms>`.
+    pub(super) fn unique(&self) -> Option<String> {
+        let (lock, unique) = (self.lock.as_ref()?, self.options.unique.as_ref()?);
+        let (until, time) = match unique.held_until() {
+            Until::Start => ("start", unique.longest_wait()),
+            Until::End => ("end", None),
+            Until::Time(time) => ("time", Some(time)),
+        };
+        let ms = time.map_or(0, whole_ms);
+        Some(format!("{lock} {until} {} {ms}", unique.conflict()))
+    }
+
     /// Whether a separate command stores its payload, before the function and in the same transaction: the function
     /// would copy it twice while Redis serves no other call. Such a job is not submitted together with others.
     pub(crate) fn is_large(&self) -> bool {
@@ -156,7 +206,8 @@ impl NewJob {
     pub(crate) fn size(&self) -> usize {
         let trace = self.options.trace.as_ref().map_or(0, TraceContext::size);
         let webhook = self.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + trace + 256);
-        self.payload.len() + self.options.metadata.size() + trace + webhook + 256
+        let group = self.options.group.as_ref().map_or(0, |group| group.as_str().len());
+        self.payload.len() + self.options.metadata.size() + group + trace + webhook + 256
     }
 }
 

@@ -32,6 +32,10 @@ pub enum RetryOutcome {
     Queued,
     /// The job had neither failed nor been canceled.
     NotEnded,
+    /// Its queue has a limit since, and the job is not where the jobs of that queue are.
+    Elsewhere,
+    /// This job holds its lock.
+    Locked(JobId),
 }
 
 /// The outcome of a delete.
@@ -112,9 +116,9 @@ impl Broker {
                 }
                 let codes = self.pooled(partition, &calls).await?;
                 for (&place, code) in places.iter().zip(codes) {
-                    acted[place] = match reply::integer(&code)? {
-                        1 => Acted::Done,
-                        2 => Acted::Requested,
+                    acted[place] = match code {
+                        Value::Int(1) => Acted::Done,
+                        Value::Int(2) => Acted::Requested,
                         _ => Acted::Left,
                     };
                 }
@@ -142,10 +146,14 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Full`] if it accepts no new jobs.
     pub async fn retry(&self, id: JobId) -> Result<Lookup<RetryOutcome>, Error> {
-        self.on_job(Function::Retry, id).await?.try_map(|code| match code {
-            1 => Ok(RetryOutcome::Queued),
-            0 => Ok(RetryOutcome::NotEnded),
-            code => Err(Error::unreadable(format!("retry returned {code}"))),
+        self.reply_of(Function::Retry, id).await?.try_map(|reply| match reply {
+            Value::Int(1) => Ok(RetryOutcome::Queued),
+            Value::Int(0) => Ok(RetryOutcome::NotEnded),
+            Value::Int(-1) => Ok(RetryOutcome::Elsewhere),
+            reply => {
+                let [_locked, holder] = reply::fields(reply)?;
+                reply::parsed(holder).map(RetryOutcome::Locked)
+            }
         })
     }
 
@@ -201,8 +209,10 @@ impl Broker {
             };
             let reply = self.operate(Function::Redrive, partition, arguments).await?;
             let [redriven, skipped, read, first] = reply::fields(reply)?;
-            if reply::integer(&redriven)? < 0 {
-                return Ok(None);
+            match reply::integer(&redriven)? {
+                -1 => return Ok(None),
+                -2 => return Ok(Some(total)),
+                _ => {}
             }
             since = reply::text(first)?;
             total += reply::unsigned(&redriven)?;
@@ -265,19 +275,19 @@ impl Broker {
         partition: Partition,
         queue: &QueueName,
     ) -> Result<Option<u64>, Error> {
-        let (mut total, mut skip, mut since) = (0, 0, String::new());
+        let (mut total, mut passed, mut since) = (0, String::new(), String::new());
         loop {
             let arguments = |command: &mut Cmd| {
-                command.arg(queue.as_str()).arg(skip).arg(&since);
+                command.arg(queue.as_str()).arg(&passed).arg(&since);
             };
             let reply = self.operate(Function::Purge, partition, arguments).await?;
-            let [canceled, skipped, more, first] = reply::fields(reply)?;
+            let [canceled, now_passed, more, first] = reply::fields(reply)?;
             if reply::integer(&canceled)? < 0 {
                 return Ok(None);
             }
             since = reply::text(first)?;
             total += reply::unsigned(&canceled)?;
-            skip += reply::unsigned(&skipped)?;
+            passed = reply::text(now_passed)?;
             if reply::unsigned(&more)? == 0 {
                 return Ok(Some(total));
             }
@@ -300,18 +310,22 @@ impl Broker {
 
     /// Calls a function on one job. Only if the job does not exist, a second call reads whether it was deleted.
     async fn on_job(&self, function: Function, id: JobId) -> Result<Lookup<i64>, Error> {
+        self.reply_of(function, id).await?.try_map(|reply| reply::integer(&reply))
+    }
+
+    async fn reply_of(&self, function: Function, id: JobId) -> Result<Lookup<Value>, Error> {
         if !self.may_contain(id) {
             return Ok(Lookup::Unknown);
         }
         let arguments = |command: &mut Cmd| {
             command.arg(id.to_string());
         };
-        match reply::integer(&self.operate(function, id.partition(), arguments).await?)? {
-            -2 => Ok(match self.job(id).await? {
+        match self.operate(function, id.partition(), arguments).await? {
+            Value::Int(-2) => Ok(match self.job(id).await? {
                 Lookup::Gone(how) => Lookup::Gone(how),
                 Lookup::Found(_) | Lookup::Unknown => Lookup::Unknown,
             }),
-            code => Ok(Lookup::Found(code)),
+            reply => Ok(Lookup::Found(reply)),
         }
     }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::future::try_join;
 use redis::{Pipeline, Value};
 
-use super::depth::{QUEUES_A_TRIP, QueueDepth};
+use super::depth::{Parked, QUEUES_A_TRIP, QueueDepth, add_parked};
 use super::error::Error;
 use super::keys::Keys;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 /// The state of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct QueueSummary {
     pub oldest_age: Option<Duration>,
     /// Jobs that ended in the last minute, accurate to ten seconds.
     pub finished_last_minute: u64,
+    /// Those of its queued jobs that are parked, by task.
+    pub parked: BTreeMap<TaskName, Parked>,
 }
 
 impl QueueSummary {
@@ -51,6 +54,7 @@ impl QueueSummary {
             failed: 0,
             oldest_age: None,
             finished_last_minute: 0,
+            parked: BTreeMap::new(),
         }
     }
 }
@@ -182,11 +186,11 @@ impl Broker {
     ) -> Result<Vec<QueueSummary>, Error> {
         let mut pipeline = redis::pipe();
         names.iter().for_each(|name| ask_more(&mut pipeline, keys, name, now, counted));
-        let depths = Box::pin(self.depths_of(keys, names, now));
+        let depths = Box::pin(self.depths_of(keys, names, now, None));
         let (depths, replies) = try_join(depths, self.pooled(keys.partition(), &pipeline)).await?;
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
-        for ((name, depth), more) in names.iter().zip(&depths).zip(replies.chunks_exact(2)) {
+        for ((name, depth), more) in names.iter().zip(depths).zip(replies.chunks_exact(2)) {
             let (part, ids) = read_part(name, depth, more)?;
             delayed.extend(ids.into_iter().map(|id| (parts.len(), id)));
             parts.push(part);
@@ -237,7 +241,7 @@ fn ask_more(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, co
 /// Returns the state of a queue in one partition, and its first delayed jobs.
 fn read_part(
     name: &QueueName,
-    &QueueDepth { depth, paused }: &QueueDepth,
+    QueueDepth { depth, paused, parked, .. }: QueueDepth,
     more: &[Value],
 ) -> Result<(QueueSummary, Vec<JobId>), Error> {
     let ended = reply::array(more[0].clone())?;
@@ -252,6 +256,7 @@ fn read_part(
         failed: depth.failed,
         oldest_age: depth.oldest_age,
         finished_last_minute: ended.iter().filter_map(|count| reply::unsigned(count).ok()).sum(),
+        parked,
     };
     Ok((part, delayed.filter_map(|id| reply::parsed(id).ok()).collect()))
 }
@@ -270,4 +275,5 @@ fn merge(queues: &mut BTreeMap<QueueName, QueueSummary>, part: QueueSummary) {
     sum.failed += part.failed;
     sum.oldest_age = sum.oldest_age.max(part.oldest_age);
     sum.finished_last_minute += part.finished_last_minute;
+    add_parked(&mut sum.parked, &part.parked);
 }

@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::commands::Commands;
 use super::error::Error;
-use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
 use super::transfer::MinRate;
+use super::worker_id::WorkerId;
 use super::{Broker, reply};
 use crate::job::{JobError, JobId, Payload};
 use crate::task::TaskDescriptor;
@@ -25,7 +25,8 @@ pub struct Attempt {
     pub started_at: Option<Timestamp>,
     /// When it ended; `None` while it runs.
     pub finished_at: Option<Timestamp>,
-    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `lost`, `unheard` or `healed`.
+    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `snoozed`, `lost`, `unheard` or
+    /// `healed`.
     pub outcome: String,
     /// Why, if it failed.
     pub error: Option<JobError>,

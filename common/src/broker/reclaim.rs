@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
-use super::lease::WorkerId;
+use super::worker_id::WorkerId;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;

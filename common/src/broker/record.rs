@@ -5,8 +5,10 @@ use redis::Value;
 
 use super::ErrorGroupId;
 use super::error::Error;
-use super::lease::{Epoch, WorkerId};
+use super::lease::Epoch;
 use super::reply;
+use super::scheduled_by::ScheduledBy;
+use super::worker_id::WorkerId;
 use crate::job::{ContentType, JobError, JobId, JobOptions, Priority, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -33,6 +35,8 @@ pub struct JobRecord {
     pub attempt: u32,
     /// How often its lease expired because the worker was silent or dead.
     pub losses: u32,
+    /// How often its handler put it off since it was submitted or run again by hand.
+    pub snoozes: u32,
     /// The current or last claim.
     pub epoch: Option<Epoch>,
     /// The worker of that claim.
@@ -57,6 +61,8 @@ pub struct JobRecord {
     pub error: Option<JobError>,
     /// The group of the error with which it failed.
     pub error_group: Option<ErrorGroupId>,
+    /// The schedule and the tick that it was submitted for.
+    pub schedule: Option<ScheduledBy>,
     /// What it waits for besides its turn, if a worker released it.
     pub waiting_for: Option<WaitingFor>,
     /// Its result.
@@ -66,13 +72,18 @@ pub struct JobRecord {
 /// Why a runnable job does not run, through no fault of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingFor {
-    /// `worker_with_task`, `newer_worker`, `machine`, `receiver`; a later version may have others.
+    /// `worker_with_task`, `newer_worker`, `machine`, `receiver`, `snooze`, `lock`; a later version may have others.
     pub reason: String,
     /// Further details, for operators.
     pub detail: Option<String>,
 }
 
 impl WaitingFor {
+    /// For the end of the job that holds its lock.
+    pub(super) fn lock_of(holder: JobId) -> Self {
+        Self { reason: "lock".to_owned(), detail: Some(holder.to_string()) }
+    }
+
     /// Parses `<how often> <reason> <detail>`, as `lua/settle.lua` writes it.
     fn read(text: &str) -> Option<Self> {
         let mut words = text.splitn(3, ' ').skip(1);
@@ -136,12 +147,13 @@ impl<T> Lookup<T> {
 /// The fields of a job's hash for a [`JobRecord`], in the order [`read`] expects; `result` is the last, so that
 /// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are not
 /// included: they are read only on request.
-pub(crate) const FIELDS: [&str; 15] = [
+pub(crate) const FIELDS: [&str; 17] = [
     "tombstone",
     "state",
     "spec",
     "priority",
     "losses",
+    "snoozes",
     "cancel_requested",
     "progress",
     "progress_message",
@@ -149,6 +161,7 @@ pub(crate) const FIELDS: [&str; 15] = [
     "waiting_for",
     "error",
     "error_group",
+    "schedule",
     "result_size",
     "result_type",
     "result",
@@ -197,7 +210,7 @@ impl State {
     }
 }
 
-/// The submission: the field `spec`, which never changes.
+/// The submission: the field `spec`, which changes only if another submission replaces a job that waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     pub(crate) created_at: Timestamp,
@@ -266,6 +279,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         version: state.version,
         attempt: state.attempt,
         losses: fields.parsed("losses")?.unwrap_or(0),
+        snoozes: fields.parsed("snoozes")?.unwrap_or(0),
         epoch: state.epoch,
         worker: state.worker,
         cancel_requested: fields.take("cancel_requested").is_some(),
@@ -278,6 +292,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
         error_group: fields.parsed("error_group")?,
+        schedule: fields.parsed::<String>("schedule")?.as_deref().and_then(ScheduledBy::read),
         waiting_for: waiting_for.filter(|waiting| waiting.applies_in(state.status)),
         result: fields.result()?,
     };

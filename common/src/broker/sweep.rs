@@ -12,7 +12,7 @@ use super::error::Error;
 use super::functions::Function;
 use super::{Broker, reply};
 use crate::job::Partition;
-use crate::telemetry::metrics::{JOBS_FINISHED, LEASES_LOST, labels};
+use crate::telemetry::metrics::{JOBS_EXPIRED, JOBS_FINISHED, LEASES_LOST, labels};
 use crate::time::{Timestamp, whole_ms};
 
 /// The outcome of a sweep.
@@ -22,6 +22,10 @@ pub struct Swept {
     pub requeued: u64,
     /// Jobs that failed because of too many losses.
     pub failed: u64,
+    /// Jobs that failed because their deadline passed while they waited.
+    pub overdue: u64,
+    /// Jobs that were canceled because they did not start in time.
+    pub expired: u64,
     /// Due jobs made ready.
     pub promoted: u64,
     /// Expired entries deleted.
@@ -29,15 +33,28 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// Counts and logs jobs that were taken back. The broker does it, since APIs and workers sweep, and heartbeats do.
+    /// Counts jobs that were taken back or waited too long, and logs the former. The broker does it, since APIs and workers
+    /// sweep, and heartbeats do.
     pub(super) fn report(&self, partition: Partition) {
-        let Self { requeued, failed, .. } = *self;
+        let Self { requeued, failed, overdue, expired, .. } = *self;
+        if failed + overdue > 0 {
+            let finished = labels("", "", &[("status", "failed")]);
+            metrics::counter!(JOBS_FINISHED, finished).increment(failed + overdue);
+        }
+        count_expired(expired);
         if requeued + failed > 0 {
             metrics::counter!(LEASES_LOST).increment(requeued + failed);
-            let finished = labels("", "", &[("status", "failed")]);
-            metrics::counter!(JOBS_FINISHED, finished).increment(failed);
             tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
         }
+    }
+}
+
+/// Counts jobs that a sweep or a claim canceled because they did not start in time.
+pub(super) fn count_expired(jobs: u64) {
+    if jobs > 0 {
+        metrics::counter!(JOBS_EXPIRED).increment(jobs);
+        let finished = labels("", "", &[("status", "canceled")]);
+        metrics::counter!(JOBS_FINISHED, finished).increment(jobs);
     }
 }
 
@@ -112,17 +129,22 @@ impl Broker {
                 command.arg(watermark).arg(in_ms(quiet_at));
             };
             let reply = self.link.call(call, arguments).await?;
-            let [_, requeued, failed, promoted, trimmed, more, features] = reply::fields(reply)?;
+            let [_, requeued, failed, promoted, trimmed, more, overdue, expired, features] =
+                reply::fields(reply)?;
             self.settings.check_features(&reply::text(features)?)?;
             let swept = Swept {
                 requeued: reply::unsigned(&requeued)?,
                 failed: reply::unsigned(&failed)?,
+                overdue: reply::unsigned(&overdue)?,
+                expired: reply::unsigned(&expired)?,
                 promoted: reply::unsigned(&promoted)?,
                 trimmed: reply::unsigned(&trimmed)?,
             };
             swept.report(partition);
             total.requeued += swept.requeued;
             total.failed += swept.failed;
+            total.overdue += swept.overdue;
+            total.expired += swept.expired;
             total.promoted += swept.promoted;
             total.trimmed += swept.trimmed;
             if reply::integer(&more)? == 0 {

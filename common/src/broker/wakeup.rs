@@ -9,8 +9,9 @@ use redis::Value;
 
 use super::commands::Commands;
 use super::error::Error;
-use super::lease::{Epoch, LeaseKey, WorkerId};
+use super::lease::{Epoch, LeaseKey};
 use super::subscription::Subscription;
+use super::worker_id::WorkerId;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;

@@ -14,7 +14,7 @@ use super::read::{self, Attempt};
 use super::record::{self, JobRecord, Lookup};
 use super::transfer::MinRate;
 use super::{Broker, Settings, reply};
-use crate::job::{JobId, JobOptions, Status, TraceContext};
+use crate::job::{JobId, JobOptions, Partition, Status, TraceContext};
 use crate::time::Timestamp;
 
 /// Bytes of a delivery's payload besides the URL as JSON; unused ones are spaces. `lua/lifecycle.lua` pads to the same
@@ -45,6 +45,11 @@ impl Webhook {
         let payload_size = (PAYLOAD_BYTES + json(&url).len()) as u64;
         let first = JobId::first_of_many(job.partition());
         Self { url, events, options: JobOptions { payload_size, ..options }, first }
+    }
+
+    /// Returns it for its job in another partition.
+    pub(super) fn moved_to(self, partition: Partition) -> Self {
+        Self { first: self.first.moved_to(partition), ..self }
     }
 
     pub(super) fn set_trace(&mut self, trace: TraceContext) {

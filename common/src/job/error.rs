@@ -54,6 +54,10 @@ codes! {
     timeout = "timeout",
     /// The job's deadline passed before it was claimed, or during an attempt.
     deadline_exceeded = "deadline_exceeded",
+    /// It did not start within its time.
+    expired = "expired",
+    /// Too often, its handler put it off.
+    snoozed_too_often = "snoozed_too_often",
     /// Too often, its workers died or stopped sending heartbeats while they ran it.
     worker_lost = "worker_lost",
     /// Too often, live workers did not receive it.

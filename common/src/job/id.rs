@@ -77,6 +77,15 @@ impl JobId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// The id that is the same but for its partition.
+    #[must_use]
+    pub fn moved_to(self, partition: Partition) -> Self {
+        let mut bytes = self.0.into_bytes();
+        let [high, low] = partition.0.to_be_bytes();
+        (bytes[6], bytes[7]) = (bytes[6] & 0xf0 | high, low);
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The partition of the job.
     #[must_use]
     pub fn partition(self) -> Partition {

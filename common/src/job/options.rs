@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentType, Metadata, TraceContext};
+use super::{ContentType, GroupName, Metadata, TraceContext, Unique};
 use crate::backoff::Backoff;
 use crate::time::as_ms;
-
-/// The maximum of `max_attempts`: a job that failed a hundred times will not succeed.
-pub const MAX_ATTEMPTS_LIMIT: u32 = 100;
-/// The maximum of delays, timeouts, deadlines and retentions, a year: a longer one is a mistaken unit.
-pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How to run a job, resolved from the submission and its task's defaults. Stored with the job as one opaque JSON
 /// field, which the functions in Redis pass on and never read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOptions {
-    /// How many attempts may be charged before the job fails for good. 1 to [`MAX_ATTEMPTS_LIMIT`].
+    /// How many attempts may be charged before the job fails for good. 1 to [`MAX_ATTEMPTS_LIMIT`](super::MAX_ATTEMPTS_LIMIT).
     #[serde(default = "max_attempts", skip_serializing_if = "is_max_attempts")]
     pub max_attempts: u32,
     /// Timeout of one attempt.
@@ -36,6 +31,15 @@ pub struct JobOptions {
         skip_serializing_if = "Option::is_none"
     )]
     pub deadline: Option<Duration>,
+    /// Within which time it must start, counted from its submission or, if it has a delay, from the end of that; otherwise
+    /// it is canceled with `expired`.
+    #[serde(
+        rename = "start_within_ms",
+        with = "optional_ms",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub start_within: Option<Duration>,
     /// How long to wait after a failed attempt.
     #[serde(default, skip_serializing_if = "is_default")]
     pub backoff: Backoff,
@@ -47,6 +51,12 @@ pub struct JobOptions {
     /// The client's labels.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+    /// The group in whose turns it is claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// What it is unique by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
     /// The trace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,

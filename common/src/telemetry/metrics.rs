@@ -27,6 +27,12 @@ pub const STALE_SETTLEMENTS: &str = "crunch_stale_settlements_total";
 pub const IGNORED_ANSWERS: &str = "crunch_worker_ignored_answers_total";
 /// Leases that this API reclaimed from silent workers.
 pub const LEASES_LOST: &str = "crunch_leases_lost_total";
+/// Jobs that this process canceled because they did not start in time.
+pub const JOBS_EXPIRED: &str = "crunch_jobs_expired_total";
+/// Submissions to this API whose lock another job held, by task, queue and what became of them.
+pub const SUBMISSIONS_CONFLICTING: &str = "crunch_submissions_conflicting_total";
+/// Ticks of schedules that this API handled, by what became of them.
+pub const SCHEDULE_TICKS: &str = "crunch_schedule_ticks_total";
 /// Slots of this worker.
 pub const SLOTS: &str = "crunch_worker_slots";
 /// Slots of this worker that run a job.
@@ -81,6 +87,19 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Leases reclaimed from silent workers by this process",
     ),
+    (
+        JOBS_EXPIRED,
+        Kind::Counter,
+        Unit::Count,
+        "Jobs that this process canceled because they did not start in time",
+    ),
+    (
+        SUBMISSIONS_CONFLICTING,
+        Kind::Counter,
+        Unit::Count,
+        "Submissions to this API whose lock another job held",
+    ),
+    (SCHEDULE_TICKS, Kind::Counter, Unit::Count, "Ticks of schedules that this API handled"),
     (SLOTS, Kind::Gauge, Unit::Count, "Slots of this worker"),
     (SLOTS_BUSY, Kind::Gauge, Unit::Count, "Slots of this worker that run a job"),
     (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Attempts of this process to connect to Redis"),
@@ -142,6 +161,7 @@ impl Metrics {
         }
         metrics::counter!(SPANS_DROPPED).increment(0);
         metrics::counter!(LEASES_LOST).increment(0);
+        metrics::counter!(JOBS_EXPIRED).increment(0);
         Some(Self(handle))
     }
 

@@ -4,24 +4,24 @@ use crunch_tests::RedisServer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
     Broker, Durability, Enqueued, Exchange, Heartbeat, IndexId, Lease, Library, NewJob, Progress,
-    ReleaseCause, Report, Settlement, Start, WorkerId, WorkerInfo, WorkerState,
+    ReleaseCause, Report, Settlement, Start, WorkerId,
 };
 use crunch_common::job::{
-    ContentType, ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority,
+    ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority, Unique,
 };
 use crunch_common::task::TaskName;
-use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
 use super::dump::dump;
-use super::model::{ClaimedJob, Model};
+use super::model::{ClaimedJob, Model, NewJob as ModelJob};
 use super::moves::{StatusChanges, recorded};
 use super::operation::{
-    CAN_RUN, Ending, LABELS, LEASE_MS, Operation, QUEUES, TASKS, WORKERS, labels_of,
+    CAN_RUN, Ending, GROUPS, LABELS, LEASE_MS, MAX_WAIT_MS, Operation, QUEUES, TASKS, WORKERS,
+    labels_of, lock_id,
 };
+use super::simulated::{info, options};
 use super::snapshot::{Snapshot, result_of};
 
 /// `Err` describes what is wrong; a property test shrinks its operations, and a mutant must cause one.
@@ -79,7 +79,10 @@ pub(crate) struct Driver {
     /// How many workers were created, those replaced included.
     worker_count: usize,
     last_batch: Vec<NewJob>,
+    last_job: Option<ModelJob>,
     ids: Vec<JobId>,
+    /// How many jobs were submitted, those that were refused included.
+    submitted: usize,
     status_changes: StatusChanges,
     last_snapshot: Snapshot,
 }
@@ -93,6 +96,7 @@ impl Driver {
     ) -> Self {
         let mut connection = redis.connect().await;
         let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();
+        super::snapshot::set_rules(&mut connection, &prefix).await;
         Self {
             broker: redis.broker(&prefix, library),
             redis: connection,
@@ -101,7 +105,9 @@ impl Driver {
             workers: (0..WORKERS).map(|number| Worker::new(worker_id(number))).collect(),
             worker_count: WORKERS,
             last_batch: Vec::new(),
+            last_job: None,
             ids: Vec::new(),
+            submitted: 0,
             status_changes: StatusChanges::default(),
             last_snapshot: Snapshot::default(),
         }
@@ -140,9 +146,9 @@ impl Driver {
 
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
-            Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms, labels } => {
-                let lane = (*queue, *task, *priority);
-                self.enqueue(lane, *count, (*delay_ms, *deadline_ms), *labels).await
+            &Operation::Enqueue { queue, task, priority, count, times, labels, group, unique } => {
+                let place = (queue, task, priority + 1);
+                self.enqueue(ModelJob { place, times, labels, group, unique }, count).await
             }
             Operation::EnqueueAgain => self.enqueue_again().await,
             Operation::Exchange { worker, settle, want } => {
@@ -214,53 +220,67 @@ impl Driver {
             .unwrap();
     }
 
-    async fn enqueue(
-        &mut self,
-        (queue, task, priority): (usize, usize, usize),
-        count: usize,
-        (delay_ms, deadline_ms): (u64, Option<u64>),
-        labels: usize,
-    ) -> Check {
-        let start =
-            if delay_ms == 0 { Start::Now } else { Start::After(Duration::from_millis(delay_ms)) };
+    async fn enqueue(&mut self, new: ModelJob, count: usize) -> Check {
+        let ModelJob { place: (queue, task, lane), times, labels, group, unique } = new.clone();
+        let start = match times.delay_ms {
+            0 => Start::Now,
+            ms => Start::After(Duration::from_millis(ms)),
+        };
+        let max_wait = Duration::from_millis(MAX_WAIT_MS);
         let new_job = |number| NewJob {
             id: job_id(self.model.now, number),
             task: TASKS[task].parse().unwrap(),
             queue: QUEUES[queue].parse().unwrap(),
-            priority: Priority::ALL[priority],
+            priority: Priority::ALL[lane - 1],
             start,
             payload: "{}".into(),
-            options: JobOptions { deadline: deadline_ms.map(Duration::from_millis), ..options() },
+            options: JobOptions {
+                deadline: times.deadline_ms.map(Duration::from_millis),
+                start_within: times.start_within_ms.map(Duration::from_millis),
+                group: group.map(|group| GROUPS[group].name.parse().unwrap()),
+                unique: unique.map(|it| {
+                    let unique = Unique::by_payload().until(it.until).on_conflict(it.on_conflict);
+                    unique.max_wait(max_wait)
+                }),
+                ..options()
+            },
             retention: None,
             idempotency: None,
             durability: Durability::MEMORY,
             webhook: None,
             indexes: labels_of(labels).map(index).collect(),
+            lock: unique.map(|unique| lock_id(queue, unique.lock)),
+            schedule: None,
         };
-
-        let first = self.ids.len();
+        self.submitted += count;
+        let first = self.submitted - count;
         self.last_batch = (first..first + count).map(new_job).collect();
-        for answer in self.broker.enqueue(&self.last_batch).await {
-            let created = matches!(answer.map_err(text)?, Enqueued::Created(_));
-            ensure_equal("created", &created, &true)?;
-        }
-
-        for job in &self.last_batch {
-            self.ids.push(job.id);
-            let times = (delay_ms, deadline_ms);
-            self.model.enqueue(job.id, (queue, task, priority + 1), times, labels);
-        }
-        Ok(())
+        self.last_job = Some(new);
+        self.submit().await
     }
 
     async fn enqueue_again(&mut self) -> Check {
+        self.submit().await
+    }
+
+    /// Submits the last batch.
+    async fn submit(&mut self) -> Check {
+        let Some(new) = self.last_job.clone() else { return Ok(()) };
         let answers = self.broker.enqueue(&self.last_batch).await;
         for (job, answer) in self.last_batch.iter().zip(answers) {
-            ensure_equal(
-                "a repeated submission",
-                &answer.map_err(text)?,
-                &Enqueued::AlreadyCreated(job.id),
-            )?;
+            let answer = answer.map_err(text)?;
+            let expected = match self.model.jobs.contains_key(&job.id) {
+                true => Err(Enqueued::AlreadyCreated(job.id)),
+                false => self.model.enqueue(job.id, &new),
+            };
+            match expected {
+                Err(expected) => ensure_equal("the answer", &answer, &expected)?,
+                Ok(()) => {
+                    let created = matches!(answer, Enqueued::Created(_));
+                    ensure_equal("created", &created, &true)?;
+                    self.ids.push(job.id);
+                }
+            }
         }
         Ok(())
     }
@@ -295,9 +315,11 @@ impl Driver {
         });
         ensure_equal("settled", &exchanged.settled, &settled.collect())?;
 
+        model.free_locks();
         let call = (worker.number, can_run);
         let (claims, reserved) =
             model.promote_and_claim(worker.id, call, &order, (want, worker.held.len()));
+        model.free_locks();
         ensure_equal("reserved", &exchanged.reserved, &reserved)?;
         ensure_equal("claims", &claimed_jobs(&exchanged.claims), &claims)?;
         worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));
@@ -447,33 +469,6 @@ fn settlement(lease: Lease, ending: Ending) -> Settlement {
         Ending::Release => lease.release(ReleaseCause::Worker),
         Ending::Unroutable => lease.release(ReleaseCause::Unroutable),
         Ending::Machine => lease.release(ReleaseCause::Machine("simulated".to_owned())),
-    }
-}
-
-pub(crate) fn options() -> JobOptions {
-    JobOptions {
-        max_attempts: 3,
-        timeout: Duration::from_secs(600),
-        deadline: None,
-        backoff: Backoff::FOR_ATTEMPTS,
-        content_type: ContentType::json(),
-        payload_size: 2,
-        metadata: crunch_common::job::Metadata::default(),
-        trace: None,
-    }
-}
-
-pub(crate) fn info() -> WorkerInfo {
-    WorkerInfo {
-        host: "simulated".to_owned(),
-        pid: 1,
-        version: "0".to_owned(),
-        tasks: Vec::new(),
-        queues: Vec::new(),
-        slots: 4,
-        started_at: Timestamp::from_unix_ms(0),
-        suspended: Vec::new(),
-        servers: Vec::new(),
-        state: WorkerState::Running,
+        Ending::Snooze { delay_ms } => lease.snooze(Duration::from_millis(delay_ms)),
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRng, TestRunner};
 
 use super::driver::{Driver, library};
-use super::operation::{Operation, operation};
+use super::operation::{Operation, Times, operation};
 use super::properties::STEPS;
 
 const SWITCH: &str = "local FAST_PATHS = true";
@@ -63,11 +63,12 @@ fn compare_all(cases: u32, libraries: &[Library; 2]) -> Result<(), String> {
         let plain = Operation::Enqueue {
             queue: 0,
             task: 0,
-            deadline_ms: None,
             priority: 2,
             count: 1,
-            delay_ms: 0,
+            times: Times::default(),
             labels: 0,
+            group: None,
+            unique: None,
         };
         [vec![plain.clone(), plain], history].concat()
     });

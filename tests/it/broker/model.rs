@@ -1,13 +1,18 @@
 //! The key space as it should be: the same verbs on plain values, written from the documentation, not from the Lua.
 
+mod claims;
+pub(crate) mod groups;
+mod locks;
+mod operators;
 mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crunch_common::broker::{Reclaimed, Reported, Settled, Verdict, WorkerId};
+use crunch_common::broker::{Enqueued, Reclaimed, Reported, Settled, Verdict, WorkerId};
 use crunch_common::job::{JobId, Status};
 
-use super::operation::{Ending, LEASE_MS, QUEUES, TASKS};
+use self::locks::Locks;
+use super::operation::{Ending, LEASE_MS, QUEUES, TASKS, Times, Unique};
 
 /// The lane of solitary jobs, then urgent, high, normal, low, then the lanes of parked jobs, one per task.
 pub(crate) const LANES: usize = 5 + TASKS.len();
@@ -22,7 +27,12 @@ pub(crate) struct Job {
     /// A worker without its task released it.
     pub(crate) parked: bool,
     pub(crate) deadline: Option<u64>,
-    /// When a sweep next checks whether it missed its deadline.
+    /// How long each generation has to start; and until when it has, unless it has started.
+    start_within: Option<u64>,
+    pub(crate) start_by: Option<u64>,
+    /// How often its handler put it off.
+    pub(crate) snoozes: u32,
+    /// When a sweep next checks whether it waited too long.
     pub(crate) overdue_at: Option<u64>,
     pub(crate) status: Status,
     pub(crate) attempt: u32,
@@ -43,14 +53,35 @@ pub(crate) struct Job {
     pub(crate) failed_with: Option<&'static str>,
     /// Its labels, as bits: the indexes that list it until it is deleted.
     pub(crate) labels: usize,
+    /// The place of its group in `GROUPS`, and its number there.
+    pub(crate) group: Option<(usize, u64)>,
+    pub(crate) unique: Option<Unique>,
+    /// It waits for the holder of its lock.
+    follows: bool,
+    created: u64,
     pub(crate) deleted: bool,
 }
+
+/// A job to submit.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob {
+    /// Its queue, task and lane.
+    pub(crate) place: (usize, usize, usize),
+    pub(crate) times: Times,
+    pub(crate) labels: usize,
+    pub(crate) group: Option<usize>,
+    pub(crate) unique: Option<Unique>,
+}
+
+/// After this long a job is looked at that waits for the holder of its lock.
+const FOLLOWER_LOOK_MS: u64 = 60_000;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Queue {
     /// The ids in the ready lists, the oldest first, with ghosts.
     pub(crate) lanes: [VecDeque<JobId>; LANES],
     pub(crate) ghosts: BTreeSet<JobId>,
+    pub(crate) groups: groups::Groups,
     /// The lanes of parked jobs that calls read: each until a sweep finds it empty.
     listed_lanes: BTreeSet<usize>,
     pub(crate) paused: bool,
@@ -79,6 +110,7 @@ pub(crate) struct Model {
     /// When the last round of sweeps began.
     round_began: Option<u64>,
     grace_until: u64,
+    pub(crate) locks: Locks,
 }
 
 /// A claimed job: its id, epoch and attempt.
@@ -88,6 +120,33 @@ impl Job {
     const fn is_solitary(&self) -> bool {
         self.losses >= 2 || self.failed_handovers >= 3
     }
+
+    /// Until when it may wait, and whether it is canceled then, because it has not started, or fails.
+    fn wait_limit(&self) -> Option<(u64, bool)> {
+        match (self.start_by, self.deadline) {
+            (Some(start_by), deadline) if deadline.is_none_or(|deadline| start_by < deadline) => {
+                Some((start_by, true))
+            }
+            (_, deadline) => deadline.map(|deadline| (deadline, false)),
+        }
+    }
+
+    /// A sweep looks at it then.
+    fn list_limit(&mut self) {
+        self.overdue_at = self.wait_limit().map(|(at, _)| at).or(self.overdue_at);
+    }
+
+    /// A job that did not start while a worker had it is looked at again, if it must start in time.
+    fn list_again(&mut self) {
+        if self.start_within.is_some() {
+            self.list_limit();
+        }
+    }
+
+    /// The group in which it waits when it is ready.
+    fn waiting_group(&self) -> Option<(usize, u64)> {
+        self.group.filter(|_| !self.is_solitary() && !self.parked)
+    }
 }
 
 impl Model {
@@ -95,22 +154,25 @@ impl Model {
         Self { now, ..Self::default() }
     }
 
-    pub(crate) fn enqueue(
-        &mut self,
-        id: JobId,
-        (queue, task, lane): (usize, usize, usize),
-        (delay_ms, deadline_ms): (u64, Option<u64>),
-        labels: usize,
-    ) {
-        let status = if delay_ms > 0 { Status::Scheduled } else { Status::Queued };
-        let deadline = deadline_ms.map(|ms| self.now + ms);
-        let job = Job {
+    /// What the submission of a job is answered with: a record or an id.
+    pub(crate) fn enqueue(&mut self, id: JobId, new: &NewJob) -> Result<(), Enqueued> {
+        let holder = self.conflict(id, new)?;
+        let &NewJob { place: (queue, task, lane), times, labels, group, unique } = new;
+        let due = holder.map_or(self.now + times.delay_ms, |_| self.now + FOLLOWER_LOOK_MS);
+        let status = if due > self.now { Status::Scheduled } else { Status::Queued };
+        let mut job = Job {
+            unique,
+            follows: holder.is_some(),
+            created: self.now,
             queue,
             task,
             lane,
             parked: false,
-            deadline,
-            overdue_at: deadline,
+            deadline: times.deadline_ms.map(|ms| self.now + ms),
+            start_within: times.start_within_ms,
+            start_by: times.start_within_ms.map(|ms| self.now + times.delay_ms + ms),
+            snoozes: 0,
+            overdue_at: None,
             status,
             attempt: 0,
             losses: 0,
@@ -119,7 +181,7 @@ impl Model {
             cancel_requested: false,
             generation: 0,
             lease_end: 0,
-            due: self.now + delay_ms,
+            due,
             started_at: 0,
             settled_epoch: 0,
             failed_handovers: 0,
@@ -127,14 +189,18 @@ impl Model {
             terminal_at: None,
             failed_with: None,
             labels,
+            group: group.map(|group| (group, self.queues[queue].groups.number())),
             deleted: false,
         };
+        job.list_limit();
         self.jobs.insert(id, job);
         self.recent.insert(0, id);
         self.queues[queue].is_known = true;
+        self.lock(id, holder);
         if status == Status::Queued {
-            self.queues[queue].lanes[lane].push_back(id);
+            self.make_ready(id, false);
         }
+        Ok(())
     }
 
     fn job(&mut self, id: JobId) -> &mut Job {
@@ -144,6 +210,10 @@ impl Model {
     fn make_ready(&mut self, id: JobId, front: bool) {
         let job = self.job(id);
         job.status = Status::Queued;
+        if let Some((group, number)) = job.waiting_group() {
+            let (queue, lane) = (job.queue, job.lane);
+            return self.queues[queue].groups.enter(group, (lane, number), id);
+        }
         let lane = match job.parked {
             _ if job.is_solitary() => SOLITARY,
             true => PARKED + job.task,
@@ -163,6 +233,7 @@ impl Model {
         job.status = status;
         job.terminal_at = Some(now);
         job.overdue_at = None;
+        self.free_at_end(id);
     }
 
     fn count_failure(&mut self, id: JobId, code: &'static str) {
@@ -196,18 +267,33 @@ impl Model {
             return Settled::Stale;
         }
         job.settled_epoch = epoch;
+        self.stop(id);
+        let job = self.job(id);
         match ending {
             Ending::Complete => self.end(id, Status::Succeeded),
             Ending::Fail => self.fail(id, "task_failed"),
             Ending::Cancel => self.end(id, Status::Canceled),
             _ if job.cancel_requested => self.end(id, Status::Canceled),
+            Ending::Snooze { delay_ms } if job.deadline.is_some_and(|at| now + delay_ms >= at) => {
+                self.fail(id, "deadline_exceeded");
+            }
+            Ending::Snooze { delay_ms } => {
+                job.status = Status::Scheduled;
+                job.attempt -= 1;
+                job.due = now + delay_ms;
+                job.snoozes += 1;
+                job.start_by = None;
+                job.parked = false;
+            }
             Ending::Retry { delay_ms } => {
                 job.status = Status::Retrying;
+                job.start_by = None;
                 job.due = now + delay_ms;
                 self.count_failure(id, "task_failed");
             }
             Ending::Unroutable | Ending::Machine => {
                 job.status = Status::Scheduled;
+                job.list_again();
                 job.attempt -= 1;
                 job.due = now + (1000 << job.delays.min(10)).min(30_000);
                 job.delays += 1;
@@ -218,6 +304,7 @@ impl Model {
             }
             Ending::Release => {
                 job.attempt -= 1;
+                job.start_by = None;
                 self.make_ready(id, true);
             }
         }
@@ -234,97 +321,29 @@ impl Model {
             .collect();
         due.sort_by_key(|(id, job)| (job.due, **id));
         let ids: Vec<_> = due.into_iter().map(|(&id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.make_ready(id, false));
+        for id in ids {
+            let job = self.job(id);
+            if job.status == Status::Scheduled && job.follows {
+                job.due = now + FOLLOWER_LOOK_MS;
+            } else {
+                self.make_ready(id, false);
+            }
+        }
+        self.queues[queue].groups.promote(now);
+    }
+
+    /// A job of a group runs no longer.
+    fn stop(&mut self, id: JobId) {
+        let job = &self.jobs[&id];
+        if let Some((group, _)) = job.group {
+            self.queues[job.queue].groups.stop(group, id);
+        }
     }
 
     /// A worker is in the index from its first exchange on, even before its first heartbeat.
     pub(crate) fn register(&mut self, worker: WorkerId) {
         let now = self.now;
         self.index.entry(worker.to_string()).or_insert(now);
-    }
-
-    /// What a worker claims, and whether it gets no more jobs until it runs none.
-    pub(crate) fn promote_and_claim(
-        &mut self,
-        worker: WorkerId,
-        (number, tasks): (u64, &[usize]),
-        order: &[usize],
-        (want, busy): (usize, usize),
-    ) -> (Vec<ClaimedJob>, bool) {
-        order.iter().for_each(|&queue| self.promote(queue));
-        let open: Vec<_> =
-            order.iter().copied().filter(|&queue| !self.queues[queue].paused).collect();
-        if self.runs_solitary_job(worker) || self.is_reserved(worker, busy, &open) {
-            return (Vec::new(), true);
-        }
-        for &queue in open.iter().filter(|_| busy == 0 && want > 0) {
-            let claims = self.claim_lane(worker, queue, SOLITARY, 1);
-            if let Some(&(id, epoch, _)) = claims.first() {
-                self.solitary_jobs.insert(worker.to_string(), (id, epoch));
-                self.reserved = None;
-                return (claims, true);
-            }
-        }
-        let mut claims = Vec::new();
-        for queue in open {
-            for lane in self.lanes_for(queue, number, tasks) {
-                claims.extend(self.claim_lane(worker, queue, lane, want - claims.len()));
-            }
-        }
-        (claims, false)
-    }
-
-    /// The lanes in the order in which a worker with these tasks claims from them: those of parked jobs are behind the
-    /// urgent and high ones, and take turns.
-    fn lanes_for(&self, queue: usize, number: u64, tasks: &[usize]) -> Vec<usize> {
-        let mut parked: Vec<_> = tasks.iter().map(|task| PARKED + task).collect();
-        parked.retain(|lane| self.queues[queue].listed_lanes.contains(lane));
-        if !parked.is_empty() {
-            let first = usize::try_from(number + 1).unwrap() % parked.len();
-            parked.rotate_left(first);
-        }
-        [1, 2].into_iter().chain(parked).chain([3, 4]).collect()
-    }
-
-    /// Whether the worker still runs its last solitary job.
-    fn runs_solitary_job(&self, worker: WorkerId) -> bool {
-        let job = self.solitary_jobs.get(&worker.to_string());
-        job.is_some_and(|&(id, epoch)| self.holds(worker, id, epoch))
-    }
-
-    /// Whether the worker is the one that is reserved for a solitary job.
-    fn is_reserved(&mut self, worker: WorkerId, busy: usize, open: &[usize]) -> bool {
-        let is_waiting = open.iter().any(|&queue| !self.queues[queue].lanes[SOLITARY].is_empty());
-        busy > 0 && is_waiting && *self.reserved.get_or_insert(worker) == worker
-    }
-
-    fn claim_lane(
-        &mut self,
-        worker: WorkerId,
-        queue: usize,
-        lane: usize,
-        want: usize,
-    ) -> Vec<ClaimedJob> {
-        let mut claims = Vec::new();
-        while claims.len() < want {
-            let Some(id) = self.queues[queue].lanes[lane].pop_front() else {
-                break;
-            };
-            let now = self.now;
-            let job = self.job(id);
-            if job.deleted || job.status != Status::Queued {
-                self.queues[queue].ghosts.remove(&id);
-                continue;
-            }
-            job.status = Status::Running;
-            job.epoch = (job.epoch + 1).max(now);
-            job.worker = Some(worker);
-            job.attempt += 1;
-            job.started_at = now;
-            job.lease_end = now + LEASE_MS;
-            claims.push((id, job.epoch, job.attempt));
-        }
-        claims
     }
 
     /// The claims of a repeated exchange: those that are still held.
@@ -379,6 +398,7 @@ impl Model {
             failed: self.ended(Status::Failed) - before,
         };
         requeued.into_iter().for_each(|id| self.make_ready(id, true));
+        self.free_locks();
         self.heartbeats.remove(&worker.to_string());
         self.index.remove(&worker.to_string());
         self.reserved.take_if(|reserved| *reserved == worker);
@@ -396,6 +416,7 @@ impl Model {
 
     /// Ends a run whose lease is lost or whose hand-over failed; returns the job if it is to run again.
     fn end_lost_run(&mut self, id: JobId, handover_failed: bool) -> Option<JobId> {
+        self.stop(id);
         let job = self.job(id);
         *(if handover_failed { &mut job.failed_handovers } else { &mut job.losses }) += 1;
         if job.cancel_requested {
@@ -406,6 +427,10 @@ impl Model {
             self.fail(id, "not_delivered");
         } else {
             job.attempt -= 1;
+            match handover_failed {
+                true => job.list_again(),
+                false => job.start_by = None,
+            }
             return Some(id);
         }
         None
@@ -413,72 +438,5 @@ impl Model {
 
     fn ended(&self, status: Status) -> u64 {
         self.jobs.values().filter(|job| job.status == status).count() as u64
-    }
-
-    pub(crate) fn cancel(&mut self, id: JobId) {
-        let job = self.job(id);
-        match job.status {
-            _ if job.deleted => {}
-            Status::Running => job.cancel_requested = true,
-            Status::Queued => {
-                let queue = job.queue;
-                job.cancel_requested = true;
-                self.queues[queue].ghosts.insert(id);
-                self.end(id, Status::Canceled);
-            }
-            Status::Scheduled | Status::Retrying => {
-                job.cancel_requested = true;
-                self.end(id, Status::Canceled);
-            }
-            Status::Succeeded | Status::Failed | Status::Canceled => {}
-        }
-    }
-
-    pub(crate) fn retry(&mut self, id: JobId) {
-        let job = self.job(id);
-        if job.deleted || !matches!(job.status, Status::Failed | Status::Canceled) {
-            return;
-        }
-        job.cancel_requested = false;
-        job.attempt = 0;
-        job.losses = 0;
-        job.failed_handovers = 0;
-        job.delays = 0;
-        job.parked = false;
-        job.overdue_at = job.deadline;
-        job.generation += 1;
-        job.worker = None;
-        job.terminal_at = None;
-        job.failed_with = None;
-        let queue = job.queue;
-        if self.queues[queue].ghosts.remove(&id) {
-            self.job(id).status = Status::Queued;
-        } else {
-            self.make_ready(id, false);
-        }
-    }
-
-    pub(crate) fn delete(&mut self, id: JobId) {
-        let job = self.job(id);
-        if job.status.is_terminal() {
-            job.deleted = true;
-        }
-    }
-
-    pub(crate) fn redrive(&mut self, queue: usize, limit: u64) -> u64 {
-        let is_failed =
-            |job: &Job| job.queue == queue && !job.deleted && job.status == Status::Failed;
-        let mut ids: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| is_failed(job))
-            .map(|(&id, job)| (job.terminal_at, id))
-            .collect();
-        ids.sort();
-        let ids: Vec<_> =
-            ids.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
-
-        ids.iter().for_each(|&(_, id)| self.retry(id));
-        ids.len() as u64
     }
 }

@@ -11,8 +11,13 @@ use super::properties;
 use super::scenarios::{NAMES, World, run_scenario};
 
 mod errors;
+mod expiry;
+mod groups;
 mod history;
 mod indexes;
+mod limits;
+mod locks;
+mod schedules;
 mod steps;
 mod upkeep;
 mod waiting;
@@ -21,13 +26,18 @@ mod waiting;
 type Mutant = (&'static str, &'static str, &'static str);
 
 /// All mutants, in groups by what they break.
-const MUTANTS: [&[Mutant]; 6] = [
+const MUTANTS: [&[Mutant]; 11] = [
     steps::MUTANTS,
     upkeep::MUTANTS,
     waiting::MUTANTS,
     errors::MUTANTS,
     history::MUTANTS,
     indexes::MUTANTS,
+    groups::MUTANTS,
+    limits::MUTANTS,
+    expiry::MUTANTS,
+    schedules::MUTANTS,
+    locks::MUTANTS,
 ];
 
 /// The number of mutants.

@@ -2,6 +2,8 @@
 //!
 //! Jobs and leases are numbers modulo how many there are, so every operation is always possible.
 
+use crunch_common::broker::{GroupId, LockId};
+use crunch_common::job::{OnConflict, Until};
 use proptest::prelude::*;
 
 /// The queues and the number of workers of the random histories.
@@ -12,20 +14,96 @@ pub(crate) const TASKS: [&str; 2] = ["other", "simulated"];
 pub(crate) const CAN_RUN: [&[usize]; WORKERS] = [&[1], &[0, 1], &[0]];
 /// Labels of jobs, of which the indexes list those that have them; as bits of a number.
 pub(crate) const LABELS: [(&str, &str); 2] = [("customer", "acme"), ("region", "north")];
+/// A group of jobs, and its rule.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) weight: u32,
+    /// How many of its jobs may run.
+    pub(crate) concurrency: Option<usize>,
+    /// The time from one start to the next, and how many may start at once.
+    pub(crate) rate: Option<(u32, u32)>,
+}
+
+pub(crate) const GROUPS: [Group; 4] = [
+    Group { name: "north", weight: 1, concurrency: None, rate: None },
+    Group { name: "south", weight: 2, concurrency: Some(1), rate: None },
+    Group { name: "west", weight: 3, concurrency: None, rate: Some((1500, 2)) },
+    Group { name: "east", weight: 1, concurrency: Some(2), rate: Some((700, 1)) },
+];
+
+impl Group {
+    /// Its rule as `lua/groups.lua` reads it.
+    pub(crate) fn rule(&self) -> String {
+        let concurrency = self.concurrency.map_or("-".to_owned(), |it| it.to_string());
+        let rate = self.rate.map_or("- -".to_owned(), |(gap, burst)| format!("1/{gap} {burst}"));
+        format!("{} {concurrency} {rate} - {}", self.weight, self.name)
+    }
+}
+
+/// The limit of the second queue: how many of its jobs may run, the time from one start to the next, and how many may start at
+/// once. The first has none.
+pub(crate) const LIMIT: (usize, u32, u32) = (4, 400, 3);
+pub(crate) const LIMITED: usize = 1;
+
+/// That limit as `lua/limits.lua` reads it.
+pub(crate) fn limit() -> String {
+    let (concurrency, gap, burst) = LIMIT;
+    format!("1 {concurrency} 1/{gap} {burst} - ")
+}
+
+/// The group of a queue as keys name it.
+pub(crate) fn group_id(group: usize) -> GroupId {
+    GroupId::of(&GROUPS[group].name.parse().unwrap())
+}
+
 pub(crate) const LEASE_MS: u64 = 60_000;
+
+/// When a job starts, and until when: milliseconds from its submission, those of `start_within_ms` from the end of its delay.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// 0 starts it now.
+    pub(crate) delay_ms: u64,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) start_within_ms: Option<u64>,
+}
+
+/// The locks of each queue.
+pub(crate) const LOCKS: usize = 2;
+/// How long a replaced job may wait, and for how long a lock is held: longer than any history, because Redis' own clock, by which
+/// it expires, is not simulated.
+pub(crate) const MAX_WAIT_MS: u64 = 3000;
+pub(crate) const HELD_MS: u64 = 3_600_000;
+
+/// What a job is unique by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Unique {
+    /// Which of the queue's locks.
+    pub(crate) lock: usize,
+    pub(crate) until: Until,
+    pub(crate) on_conflict: OnConflict,
+}
+
+/// A lock of a queue. Of jobs of different tasks and groups too, so that there are more conflicts.
+pub(crate) fn lock_id(queue: usize, lock: usize) -> LockId {
+    let of = (TASKS[0].parse().unwrap(), QUEUES[queue].parse().unwrap());
+    LockId::new(&of.0, &of.1, None, &[&[u8::try_from(lock).unwrap()]])
+}
 
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    /// Submits `count` jobs; `delay_ms` 0 starts them now.
+    /// Submits `count` jobs.
     Enqueue {
         queue: usize,
         task: usize,
-        deadline_ms: Option<u64>,
         priority: usize,
         count: usize,
-        delay_ms: u64,
+        times: Times,
         /// Which of `LABELS` each job has.
         labels: usize,
+        /// The place of their group in `GROUPS`.
+        group: Option<usize>,
+        unique: Option<Unique>,
     },
     /// Submits the last batch again, as after a lost reply.
     EnqueueAgain,
@@ -96,6 +174,7 @@ pub(crate) enum Ending {
     Release,
     Unroutable,
     Machine,
+    Snooze { delay_ms: u64 },
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
@@ -107,6 +186,7 @@ fn ending() -> impl Strategy<Value = Ending> {
         2 => Just(Ending::Release),
         2 => Just(Ending::Unroutable),
         1 => Just(Ending::Machine),
+        2 => (0..5000_u64).prop_map(|delay_ms| Ending::Snooze { delay_ms }),
     ]
 }
 
@@ -124,8 +204,32 @@ pub(crate) fn labels_of(number: usize) -> impl Iterator<Item = usize> {
     (0..LABELS.len()).filter(move |label| number >> label & 1 == 1)
 }
 
-fn deadline() -> impl Strategy<Value = Option<u64>> {
-    prop_oneof![4 => Just(None), 1 => (1..100_000_u64).prop_map(Some)]
+/// Half of the jobs have none, so that both kinds take turns.
+fn group() -> impl Strategy<Value = Option<usize>> {
+    prop_oneof![1 => Just(None), 1 => (0..GROUPS.len()).prop_map(Some)]
+}
+
+/// A quarter of the jobs is unique.
+fn unique() -> impl Strategy<Value = Option<Unique>> {
+    let held = Until::Time(std::time::Duration::from_millis(HELD_MS));
+    let is = prop_oneof![
+        2 => Just((Until::End, OnConflict::Existing)),
+        1 => Just((Until::Start, OnConflict::Reject)),
+        1 => Just((held, OnConflict::Existing)),
+        2 => Just((Until::Start, OnConflict::Replace)),
+        4 => Just((Until::End, OnConflict::KeepLatest)),
+    ];
+    let unique = (0..LOCKS, is);
+    let unique =
+        unique.prop_map(|(lock, (until, on_conflict))| Unique { lock, until, on_conflict });
+    prop_oneof![3 => Just(None), 1 => unique.prop_map(Some)]
+}
+
+fn times() -> impl Strategy<Value = Times> {
+    let most = |ms: u64| prop_oneof![4 => Just(None), 1 => (1..ms).prop_map(Some)];
+    (delay(), most(100_000), most(20_000)).prop_map(|(delay_ms, deadline_ms, start_within_ms)| {
+        Times { delay_ms, deadline_ms, start_within_ms }
+    })
 }
 
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
@@ -133,9 +237,9 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     let worker = 0..WORKERS;
     let job = 0..50_usize;
     prop_oneof![
-        5 => (queue.clone(), 0..TASKS.len(), deadline(), 0..4_usize, 1..4_usize, delay(), labels())
-            .prop_map(|(queue, task, deadline_ms, priority, count, delay_ms, labels)|
-                Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms, labels }),
+        5 => (queue.clone(), 0..TASKS.len(), 0..4_usize, 1..4_usize, times(), labels(), (group(), unique()))
+            .prop_map(|(queue, task, priority, count, times, labels, (group, unique))|
+                Operation::Enqueue { queue, task, priority, count, times, labels, group, unique }),
         1 => Just(Operation::EnqueueAgain),
         8 => (worker.clone(), prop::collection::vec((0..8_usize, ending()), 0..4), 0..4_usize)
             .prop_map(|(worker, settle, want)| Operation::Exchange { worker, settle, want }),

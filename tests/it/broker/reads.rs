@@ -14,7 +14,7 @@ use crunch_common::queue::QueueName;
 use crunch_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 
-use super::driver::options;
+use super::simulated::options;
 
 fn job(broker: &Broker, queue: &str) -> NewJob {
     NewJob {
@@ -30,6 +30,8 @@ fn job(broker: &Broker, queue: &str) -> NewJob {
         durability: Durability::MEMORY,
         webhook: None,
         indexes: Vec::new(),
+        lock: None,
+        schedule: None,
     }
 }
 

@@ -16,24 +16,34 @@ use crunch_common::queue::QueueName;
 use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
-use super::driver::{CLOCK, Check, library, options};
+use super::driver::{CLOCK, Check, library};
+use super::simulated::options;
 
 mod audits;
 mod deadlines;
 mod depths;
 mod ends;
 mod errors;
+mod expiry;
+mod followers;
+mod group_rules;
+mod groups;
 mod history;
 mod indexes;
 mod intake;
 mod layout;
 mod limits;
+mod locks;
 mod losses;
 mod names;
 mod parking;
+mod queue_limits;
 mod recent;
 mod reclaims;
 mod reports;
+mod schedule_changes;
+mod schedules;
+mod snoozes;
 mod steering;
 mod sweeps;
 mod waking;
@@ -51,6 +61,9 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) redis: MultiplexedConnection,
     prefix: String,
+    redis_url: String,
+    /// The functions that the broker uses.
+    library: Library,
     worker: WorkerId,
     number: u64,
     busy: usize,
@@ -75,12 +88,14 @@ impl World {
             max_queue_depth: MAX_QUEUE_DEPTH,
             ..BrokerConfig::default()
         };
-        let broker = Broker::with_library(&config, library).unwrap();
+        let broker = Broker::with_library(&config, library.clone()).unwrap();
         let now = Timestamp::now().unix_ms();
         let mut world = Self {
             broker,
             redis: connection,
             prefix: prefix.into(),
+            redis_url: redis.url(),
+            library,
             worker: WorkerId::generate(),
             number: 0,
             busy: 0,
@@ -126,6 +141,8 @@ impl World {
             durability: Durability::MEMORY,
             webhook: None,
             indexes: Vec::new(),
+            lock: None,
+            schedule: None,
         }
     }
 
@@ -215,14 +232,6 @@ impl World {
         Ok(())
     }
 
-    /// Removes a wake-up token of the queue; whether there was one.
-    async fn take_wake_token(&mut self) -> bool {
-        let wake = self.key("queue:story:wake");
-        let token: Option<String> =
-            redis::cmd("LPOP").arg(wake).query_async(&mut self.redis).await.unwrap();
-        token.is_some()
-    }
-
     async fn read_job(&self, id: JobId) -> Result<JobRecord, String> {
         match self.broker.job(id).await.map_err(|error| error.to_string())? {
             Lookup::Found(job) => Ok(job),
@@ -255,7 +264,7 @@ macro_rules! scenarios {
         /// Runs the scenario of that name.
         pub(crate) async fn run_scenario(name: &str, world: &mut World) -> Check {
             match name {
-                $($name => $file::$scenario(world).await,)*
+                $($name => Box::pin($file::$scenario(world)).await,)*
                 _ => panic!("no scenario is called {name:?}"),
             }
         }
@@ -277,9 +286,79 @@ scenarios! {
     "jobs that expire leave their indexes" => indexes::expiry,
     "an index lists the newest jobs first" => indexes::listed,
     "an audit checks indexes" => audits::indexes,
+    "the groups of a queue take turns" => groups::turns,
+    "groups get shares by their weights" => groups::weights,
+    "a thousand groups of a queue may have rules" => group_rules::rules_limited,
+    "as many jobs of a group run as may" => group_rules::concurrency,
+    "groups that come and go do not stop the others" => groups::one_shot,
+    "a faster rate applies at once" => group_rules::faster,
+    "a call looks at a limited number of groups" => group_rules::bounded,
+    "sweeps look at groups that wait for the end of a job" => group_rules::looked_at,
+    "jobs of a group start at its rate" => group_rules::rate,
+    "as many jobs of a group wait as may" => group_rules::capped,
+    "a job that must run alone counts in its group" => group_rules::alone_limited,
+    "a job that must run alone stops no worker while its group may not start it" => group_rules::alone_blocked,
+    "a job that must run alone goes before the others of its group" => queue_limits::solitary_first,
+    "as many jobs of a queue run as may" => queue_limits::running,
+    "jobs of a queue that are lost make room" => queue_limits::lost,
+    "jobs that failed elsewhere do not run again in a queue with a limit" => queue_limits::failed_elsewhere,
+    "a key whose job never was names the next one" => queue_limits::forgotten,
+    "a group waits for a job that must run alone only until it starts or ends" => queue_limits::solitary_ends,
+    "jobs of a queue start at its rate" => queue_limits::rates,
+    "sweeps come when the rate of a queue allows the next start" => queue_limits::rates_swept,
+    "of two changes of a limit the later one is made" => queue_limits::contended,
+    "one worker comes when a rate allows the next start" => queue_limits::timekeeper,
+    "all jobs of a queue with a limit are in one partition" => queue_limits::confined,
+    "jobs without a group are one group" => groups::plain,
+    "in a group the highest priority is first, and a job that runs again keeps its place" => groups::order,
+    "a group earns nothing while it is idle" => groups::idle,
+    "a job that leaves its group leaves no trace" => groups::left,
+    "a purge cancels the jobs of all groups" => groups::purged,
+    "jobs of groups are counted and listed" => groups::shown,
+    "jobs of groups count towards the depth of their queue" => groups::limited,
+    "jobs of groups wake workers" => groups::woken,
+    "a job that must run alone leaves its group" => groups::alone,
+    "parked jobs of groups count in them" => group_rules::parked,
+    "what starts in one call counts in its group" => group_rules::together,
+    "broken records in a group are passed over" => groups::unreadable,
+    "sweeps forget when groups had their turns once that does not matter" => groups::forgotten,
+    "an idempotency key in another partition than its job is reserved first" => groups::reserved,
+    "an audit checks groups" => audits::groups,
+    "another job with the lock of a live one is answered with that" => locks::existing,
+    "locks are asked in one call with other jobs" => locks::together,
+    "a lock may be free once its job starts" => locks::until_start,
+    "a lock for a time outlives its job" => locks::for_a_time,
+    "a job that waits is replaced by a new one" => locks::replaced,
+    "a job that is ready keeps its place when it is replaced" => locks::replaced_in_place,
+    "a job that is replaced may be due earlier" => locks::replaced_earlier,
+    "a large payload replaces another one" => locks::replaced_large,
+    "one job waits for the holder of its lock, the latest" => followers::follows,
+    "however a job ends, the next one with its lock is ready" => followers::every_end,
+    "the holder of a lock and its follower may end in one call" => followers::both_end,
+    "a lock whose holder is gone is free" => followers::lost_holder,
+    "a job that is retried by hand needs its lock" => followers::retried,
+    "a repeated request is answered before its lock is asked" => followers::idempotent,
+    "a tick is skipped while its lock is held" => followers::scheduled,
+    "an audit checks locks" => followers::audited,
+    "a tick of a schedule happens once, in one step with its job" => schedules::once,
+    "a tick that a dead process took is done by another" => schedules::taken,
+    "a tick is skipped while the job of an earlier one lives, or both run" => schedules::overlapping,
+    "a buffered tick follows when the job before it has ended" => schedules::buffered,
+    "a tick cancels the job before it" => schedules::replaced,
+    "missed ticks are made up for within their limit" => schedules::missed,
+    "a paused schedule has no ticks, and makes up for none" => schedule_changes::paused,
+    "a schedule is changed if it is what the caller expects" => schedule_changes::changed,
+    "a removed schedule has no more ticks, and its jobs stay" => schedule_changes::removed,
+    "a tick whose job has no room is tried again" => schedules::held,
+    "a run on request waits for no tick" => schedules::requested,
+    "ticks of the past are made up for one job at a time" => schedules::made_up,
+    "a schedule ends with its last tick" => schedules::ended,
+    "schedules are listed by name, and limited" => schedule_changes::limited,
+    "an audit checks schedules" => schedule_changes::audited,
     "a worker learns with its heartbeats what an operator requested" => steering::requested,
     "attempts are counted in their minute and their hour, once" => history::counted,
     "series of attempts beyond the limit share one" => history::limited,
+    "a queue with failed jobs is listed, and a sweep finds one that is not" => depths::ended_queues,
     "the jobs of queues are counted by state, with the age of the oldest" => depths::counted,
     "the depths of queues are sampled once a minute" => history::sampled,
     "the same key and request is one job, in one call or in two" => intake::idempotency,
@@ -359,6 +438,15 @@ scenarios! {
     "a job that runs at its deadline stays with its worker until it is lost" => deadlines::running,
     "a job that ended has no deadline any more, and one that is retried has" => deadlines::retried,
     "an audit checks deadlines and parked jobs" => audits::side_lists,
+    "a job that does not start in time is canceled, wherever it waits" => expiry::waiting,
+    "a claim starts no job that is too late" => expiry::claimed,
+    "a job that started need not start in time again" => expiry::started,
+    "the first of deadline and time to start decides, in each generation" => expiry::again,
+    "an audit checks which jobs must start in time" => expiry::audited,
+    "a handler puts its job off, uncharged" => snoozes::put_off,
+    "a cancel wins over a snooze" => snoozes::canceled,
+    "a job that is put off makes room in its group and keeps its place" => snoozes::grouped,
+    "a job may be put off a thousand times, and not beyond its deadline" => snoozes::bounded,
     "pages list every queue by name, also those of a version without the index of names" => names::listed,
     "an audit finds a queue that is missing from the index of names" => names::audited,
     "a partition that is being moved is not written to" => layout::moving,
@@ -380,12 +468,14 @@ scenarios! {
 /// Runs every scenario with functions whose text was edited.
 async fn run_all_scenarios(edit: impl Fn(String) -> String) {
     let redis = RedisServer::start().with_partitions(1);
+    let mut wrong_ones = Vec::new();
     for (at, name) in NAMES.iter().enumerate() {
         let mut world = World::new(&redis, &format!("scenario-{at}"), library(&edit)).await;
         if let Err(wrong) = run_scenario(name, &mut world).await {
-            panic!("{name}: {wrong}");
+            wrong_ones.push(format!("{name}: {wrong}"));
         }
     }
+    assert!(wrong_ones.is_empty(), "{wrong_ones:#?}");
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! The jobs and queues in Redis at one moment, and the invariants that hold at every moment.
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crunch_common::job::{JobId, Status};
 use redis::aio::MultiplexedConnection;
 
+use self::groups::Groups;
+pub(crate) use self::groups::set_rules;
 use super::driver::{CLOCK, index};
 use super::model::{LANES, Model};
-use super::operation::{LABELS, QUEUES, TASKS, labels_of};
+use super::operation::{LABELS, LOCKS, QUEUES, TASKS, labels_of, lock_id};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Snapshot {
@@ -17,10 +21,14 @@ pub(crate) struct Snapshot {
     recent: Vec<JobId>,
     /// Error groups by queue, task and code.
     errors: BTreeMap<[String; 3], ErrorGroupSnapshot>,
+    /// The holder of each lock and its follower, by queue and number.
+    locks: BTreeMap<(usize, usize), (JobId, Option<JobId>)>,
     /// The jobs in the index of each label.
     indexes: [BTreeSet<JobId>; LABELS.len()],
     /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
     unlisted: Vec<&'static str>,
+    /// Queues whose failed jobs or ghosts no metric would show.
+    unseen: Vec<&'static str>,
     /// Queues where a lease expires, a job is due or a deadline passes before a sweep would visit them.
     visited_late: Vec<&'static str>,
     /// Queues that only one of the two indexes, by last use and by name, contains.
@@ -36,6 +44,8 @@ pub(crate) struct JobSnapshot {
     pub(crate) worker: Option<String>,
     pub(crate) cancel_requested: bool,
     pub(crate) generation: u64,
+    pub(crate) snoozes: u64,
+    pub(crate) start_by: Option<u64>,
     pub(crate) result: Option<String>,
 }
 
@@ -56,6 +66,7 @@ pub(crate) struct QueueSnapshot {
     pub(crate) deadlines: BTreeMap<JobId, u64>,
     pub(crate) failed: BTreeSet<JobId>,
     pub(crate) finished: BTreeSet<JobId>,
+    pub(crate) groups: Groups,
 }
 
 const LANE_NAMES: [&str; LANES] =
@@ -105,6 +116,9 @@ impl Snapshot {
         let side_queues = format!("{prefix}:{{0}}:queues:side");
         let side_queues: BTreeSet<String> =
             redis::cmd("SMEMBERS").arg(side_queues).query_async(redis).await.unwrap();
+        let ended_queues = format!("{prefix}:{{0}}:queues:ended");
+        let ended_queues: BTreeSet<String> =
+            redis::cmd("SMEMBERS").arg(ended_queues).query_async(redis).await.unwrap();
         let due = format!("{prefix}:{{0}}:due");
         let due: BTreeMap<String, f64> = redis::cmd("ZRANGE")
             .arg(due)
@@ -127,6 +141,10 @@ impl Snapshot {
             {
                 snapshot.unlisted.push(queue);
             }
+            let has_ended = !queue_snapshot.failed.is_empty() || !queue_snapshot.ghosts.is_empty();
+            if has_ended && !ended_queues.contains(queue) {
+                snapshot.unseen.push(queue);
+            }
             let next_visit = due.get(queue).copied().unwrap_or(f64::INFINITY);
             if queue_snapshot
                 .first_due()
@@ -145,6 +163,7 @@ impl Snapshot {
             let ids = members(redis, prefix, &format!("index:{}", index(label))).await;
             snapshot.indexes[label] = ids.iter().map(|id| id.parse().unwrap()).collect();
         }
+        snapshot.locks = read_locks(redis, &format!("{prefix}:{{0}}:lock")).await;
         snapshot
     }
 
@@ -171,7 +190,8 @@ impl Snapshot {
             });
         }
         let recent = model.recent.clone();
-        Self { jobs, queues, errors, indexes, recent, ..Self::default() }
+        let locks = model.locks.held.clone();
+        Self { jobs, queues, errors, indexes, locks, recent, ..Self::default() }
     }
 
     /// Invariant 3 of `ARCHITECTURE.md`: every live job is in exactly one of ready, delayed, running, and its hash
@@ -184,6 +204,9 @@ impl Snapshot {
                 self.unlisted
             ));
         }
+        if !self.unseen.is_empty() {
+            return Err(format!("{:?} are not listed as queues with ended jobs", self.unseen));
+        }
         if !self.visited_late.is_empty() {
             return Err(format!("{:?} are not listed as due in time", self.visited_late));
         }
@@ -193,12 +216,16 @@ impl Snapshot {
                 self.in_one_index
             ));
         }
+        if let Some(queue) = self.queues.iter().find(|queue| !queue.groups.agree()) {
+            return Err(format!("the groups disagree: {queue:#?}"));
+        }
         for (id, job) in &self.jobs {
             let count = |places_in: fn(&QueueSnapshot, &JobId) -> usize| -> usize {
                 self.queues.iter().map(|queue| places_in(queue, id)).sum()
             };
             let ready = count(|queue, id| {
-                queue.lanes.iter().flatten().filter(|other| *other == id).count()
+                let grouped = usize::from(queue.groups.all.contains(id));
+                grouped + queue.lanes.iter().flatten().filter(|other| *other == id).count()
             });
             let ghost = count(|queue, id| usize::from(queue.ghosts.contains(id)));
             let delayed = count(|queue, id| usize::from(queue.delayed.contains_key(id)));
@@ -267,6 +294,8 @@ impl JobSnapshot {
             worker: word(5).map(str::to_owned),
             cancel_requested: hash.contains_key("cancel_requested"),
             generation: number("generation"),
+            snoozes: number("snoozes"),
+            start_by: hash.get("start_by").and_then(|text| text.split(' ').next()?.parse().ok()),
             result: hash.get("result").cloned(),
         }
     }
@@ -283,6 +312,8 @@ impl JobSnapshot {
             worker: job.worker.map(|worker| worker.to_string()),
             cancel_requested: job.cancel_requested,
             generation: job.generation,
+            snoozes: job.snoozes.into(),
+            start_by: job.start_by,
             result: (job.status == Status::Succeeded).then(|| result_of(id, job.epoch)),
         }
     }
@@ -292,7 +323,7 @@ impl QueueSnapshot {
     /// When the first lease expires, the first delayed job is due or the first deadline passes.
     fn first_due(&self) -> Option<u64> {
         let times = self.running.values().chain(self.delayed.values());
-        times.chain(self.deadlines.values()).min().copied()
+        times.chain(self.deadlines.values()).copied().chain(self.groups.first_due()).min()
     }
 
     /// Whether `tasks` names every task that has parked jobs.
@@ -306,7 +337,8 @@ impl QueueSnapshot {
     /// Whether a job is outside the normal lane: delayed, or in another lane.
     fn has_side_jobs(&self) -> bool {
         let mut side_lanes = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != NORMAL);
-        !self.delayed.is_empty() || side_lanes.any(|(_, ids)| !ids.is_empty())
+        let in_lanes = side_lanes.any(|(_, ids)| !ids.is_empty());
+        !self.delayed.is_empty() || !self.groups.all.is_empty() || in_lanes
     }
 
     async fn read(redis: &mut MultiplexedConnection, key: &str) -> Self {
@@ -330,6 +362,7 @@ impl QueueSnapshot {
             deadlines,
             failed: scores(redis, &format!("{key}:failed")).await.into_keys().collect(),
             finished: scores(redis, &format!("{key}:finished")).await.into_keys().collect(),
+            groups: Groups::read(redis, key).await,
         }
     }
 
@@ -353,11 +386,28 @@ impl QueueSnapshot {
                 .filter(|(_, job)| job.status.is_terminal())
                 .map(|(&id, _)| id)
                 .collect(),
+            groups: Groups::of(&expected.groups),
         }
     }
 }
 
-/// Reads the groups that the index lists.
+async fn read_locks(
+    redis: &mut MultiplexedConnection,
+    key: &str,
+) -> BTreeMap<(usize, usize), (JobId, Option<JobId>)> {
+    let mut locks = BTreeMap::new();
+    for lock in (0..QUEUES.len()).flat_map(|queue| (0..LOCKS).map(move |lock| (queue, lock))) {
+        let key = format!("{key}:{}", lock_id(lock.0, lock.1));
+        let value: Option<String> = redis::cmd("GET").arg(key).query_async(redis).await.unwrap();
+        if let Some(value) = value {
+            let mut ids = value.split(' ').map(|id| id.parse().unwrap());
+            locks.insert(lock, (ids.next().unwrap(), ids.next()));
+        }
+    }
+    locks
+}
+
+/// Reads the error groups that the index lists.
 async fn read_error_groups(
     redis: &mut MultiplexedConnection,
     key: &str,
@@ -376,8 +426,10 @@ async fn read_error_groups(
         let error: serde_json::Value = serde_json::from_str(&hash["error"]).unwrap();
         let name = [&hash["queue"], &hash["task"], error["code"].as_str().unwrap()];
         let jobs = scores(redis, &format!("{key}:{id}:jobs")).await.into_keys().collect();
-        let group = ErrorGroupSnapshot { failures: hash["failures"].parse().unwrap(), jobs };
-        groups.insert(name.map(String::from), group);
+        // Errors with different messages may have the same code.
+        let group: &mut ErrorGroupSnapshot = groups.entry(name.map(String::from)).or_default();
+        group.failures += hash["failures"].parse::<u64>().unwrap();
+        group.jobs.extend::<Vec<_>>(jobs);
     }
     groups
 }

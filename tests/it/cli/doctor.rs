@@ -181,6 +181,10 @@ async fn jobs_that_nobody_runs_are_named() {
     stage.wait_for_handler().await.fails("a bug").await;
     api.wait_for_status(&id, "failed").await;
     finds(&crunch, "errors", "warning", "task_failed: a bug").await;
+    let unknown = json!({ "queue": "square" });
+    let id = api.submit_with("unknown", &json!(1), &unknown).await;
+    api.wait_for_job(&id, "was released", |job| !job["waiting_for"].is_null()).await;
+    finds(&crunch, "queues", "fault", "no worker of square can run unknown, and 1 job wait").await;
     worker.terminate().await;
     finds(&crunch, "tasks", "warning", "no worker has the task echo").await;
 }

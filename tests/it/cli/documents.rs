@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use super::Crunch;
 
 /// The commands, and the schema of each line that they print. The jobs in them are replaced.
-const DOCUMENTS: [(&str, &str); 31] = [
+const DOCUMENTS: [(&str, &str); 44] = [
     ("submit echo -d 1", "Job"),
     ("submit echo -d 1 --wait", "Job"),
+    ("submit echo -d 1 --group acme", "Job"),
+    ("submit echo -d 2 --unique --unique-for 1h --on-conflict reject", "Job"),
     ("get SUCCEEDED", "Job"),
     ("wait SUCCEEDED", "Job"),
     ("attempts SUCCEEDED", "Attempt"),
@@ -19,8 +21,21 @@ const DOCUMENTS: [(&str, &str); 31] = [
     ("jobs", "Job"),
     ("jobs --wide", "Job"),
     ("jobs --status failed", "Job"),
+    ("summary --status failed --by customer", "JobSummary"),
     ("queues", "Queue"),
     ("queues square", "Queue"),
+    (
+        "groups square acme --weight 2 --concurrency 3 --rate 100/60s --burst 5 --max-queued 9",
+        "GroupRule",
+    ),
+    ("groups square --each --rate 5/1s", "GroupRule"),
+    ("groups square --each", "GroupRule"),
+    ("groups square", "Group"),
+    ("schedules nightly --file SCHEDULE", "Schedule"),
+    ("schedules", "Schedule"),
+    ("schedules nightly pause", "Schedule"),
+    ("schedules nightly resume", "Schedule"),
+    ("schedules nightly run", "Job"),
     ("pause square", "Queue"),
     ("resume square", "Queue"),
     ("errors", "ErrorGroup"),
@@ -28,6 +43,7 @@ const DOCUMENTS: [(&str, &str); 31] = [
     ("workers WORKER --jobs", "Job"),
     ("actions", "OperatorAction"),
     ("actions --since 1h -n 1", "OperatorAction"),
+    ("actions --action pause --queue square --by 127.0.0.1", "OperatorAction"),
     ("history", "History"),
     ("history --depth --over 7d", "History"),
     ("history --parts 2", "History"),
@@ -42,7 +58,7 @@ const DOCUMENTS: [(&str, &str); 31] = [
 
 #[tokio::test]
 async fn documents_are_as_the_openapi_document_describes_them() {
-    let (_stack, api, _worker) = Stack::simple(2).await;
+    let (stack, api, _worker) = Stack::simple(2).await;
     let (crunch, stage) = (Crunch::of(&api), Stage::open().await);
     let succeeded = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
@@ -58,10 +74,13 @@ async fn documents_are_as_the_openapi_document_describes_them() {
     let workers = api.get("/workers").await.json();
     let worker = workers["items"].as_array().unwrap().iter().find(|it| it["kind"] == "worker");
     let worker = worker.unwrap()["id"].as_str().unwrap();
+    let schedule = stack.directory().join("schedule.json");
+    std::fs::write(&schedule, r#"{"task":"square","payload":2,"cron":"0 0 1 1 *"}"#).unwrap();
+    let schedule = schedule.to_str().unwrap().to_owned();
     let description = api.get("/openapi.json").await.json();
     for (command, schema) in DOCUMENTS {
         let command = command.replace("SUCCEEDED", &succeeded).replace("FAILED", &failed);
-        let command = command.replace("WORKER", worker);
+        let command = command.replace("WORKER", worker).replace("SCHEDULE", &schedule);
         let arguments: Vec<_> = command.split(' ').chain(["--json"]).collect();
         let run = crunch.run(&arguments).await;
         assert_eq!((run.code, run.err.as_str()), (0, ""), "{command}");

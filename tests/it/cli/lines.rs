@@ -29,14 +29,17 @@ async fn lines_are_payloads_of_a_task_or_whole_bodies() {
             b"1\n\n{\"b\": 2}\n",
         )
         .await;
-    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "2\t0\n", ""));
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "2\t0\t0\n", ""));
     // The first argument may be the source of the lines.
     let run = crunch.run_with_input(&["submit", "--lines", "-"], b"{\"task\":\"v\"}\n").await;
-    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "1\t0\n", ""));
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "1\t0\t0\n", ""));
     assert_eq!(crunch.run(&["submit", "-"]).await.code, 2);
     let bodies = b"{\"task\":\"u\",\"payload\":[3]}\n{\"task\":\"u\",\"idempotency_key\":\"own\"}";
     let run = crunch.run_with_input(&["submit", "--lines", "--key", "b", "--json"], bodies).await;
-    assert_eq!(run.documents(), [json!({ "accepted": 2, "refused": 0, "errors": [] })]);
+    assert_eq!(
+        run.documents(),
+        [json!({ "accepted": 2, "existing": 0, "refused": 0, "errors": [] })]
+    );
 
     let jobs = crunch.run(&["jobs", "--json"]).await.documents();
     let payloads = async |task: &str| {
@@ -77,7 +80,7 @@ async fn rejected_lines_are_reported_by_their_numbers() {
     assert_eq!(numbers, [Some(8), Some(205)]);
     assert!(run.err.contains("line 205: "), "{}", run.err);
     let all = crunch.run_with_input(&["submit", "t", "--lines", "--key", "k2"], b"{\n[\n").await;
-    assert_eq!((all.code, all.out.as_str()), (5, "0\t2\n"));
+    assert_eq!((all.code, all.out.as_str()), (5, "0\t2\t0\n"));
 }
 
 #[tokio::test]
@@ -97,7 +100,7 @@ async fn an_interrupted_run_is_continued_with_its_key() {
     first.kill().await.unwrap();
     let run = crunch.run_with_input(&arguments, input.as_bytes()).await;
 
-    assert_eq!((run.code, run.out.as_str()), (0, "3000\t0\n"), "{}", run.err);
+    assert_eq!((run.code, run.out.as_str()), (0, "3000\t0\t0\n"), "{}", run.err);
     assert_eq!(queued(&api, "t").await, 3000, "each line is one job");
 }
 
@@ -126,7 +129,7 @@ async fn lines_go_on_after_the_api_was_killed() {
     writes.await.unwrap();
     let run = finish(child).await;
 
-    assert_eq!((run.code, run.out.as_str()), (0, "2000\t0\n"), "{}", run.err);
+    assert_eq!((run.code, run.out.as_str()), (0, "2000\t0\t0\n"), "{}", run.err);
     assert_eq!(queued(&api, "t").await, 2000);
     let jobs: Value = api.get("/jobs?limit=1").await.json();
     assert_eq!(jobs["items"].as_array().unwrap().len(), 1);

@@ -55,17 +55,19 @@ async fn every_question_is_answered_by_its_commands() {
     };
     let expected = [
         ("Which customer's jobs failed last night, and why?", &failed, "customer=acme order=17"),
-        ("Which customer's jobs failed last night, and why?", &failed, "1 customer=acme\n"),
-        ("Who is stuck?", &running, &*format!(" {running} act ")),
+        ("Which customer's jobs failed last night, and why?", &failed, "acme\t1\t1 x square: "),
+        ("Who is stuck?", &running, &*format!("{running}\trunning\tact\t")),
         ("When will this queue be empty?", &waiting, "echo\tpaused\t1\t"),
         ("Is any queue without workers?", &waiting, "orphans\n"),
-        ("What did operators do today?", &waiting, "\tpause\techo\t"),
+        ("What did operators do today, and who paused this queue?", &waiting, "\tpause\techo\t"),
         ("Why does this job wait?", &waiting, "its queue echo is paused"),
         (
             "Which worker ran this job, and what else does it run?",
             &failed,
             &*format!("\n{running}\t"),
         ),
+        ("What did that deployment break?", &failed, "\tsquare\tsquare\t"),
+        ("Which task is slowest today?", &failed, "square\tsquare\t"),
         ("Is Redis near its limit?", &failed, "no limit"),
     ];
     for (question, job, text) in expected {
@@ -82,6 +84,25 @@ async fn every_question_is_answered_by_its_commands() {
     let again =
         answer("Run again everything that failed with this error, and only that.", &failed).await;
     assert!(again.ends_with("\n1\n1\n"), "{again}");
-    assert_eq!(commands().len(), 10, "there is no further question");
+    assert_eq!(commands().len(), 13, "there is no further question");
     actor.returns(&json!(1)).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_died_is_named_with_its_host_and_what_it_ran() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "1000")]).await;
+    let (crunch, stage) = (Crunch::of(&api), Stage::open().await);
+    let id = api.submit("act", &stage.payload()).await;
+    let _actor = stage.wait_for_handler().await;
+    assert_eq!(crunch.prints(&["summary", "--lost"]).await, "");
+    let workers = crunch.prints(&["workers"]).await;
+    worker.kill().await;
+    api.wait_for_status(&id, "queued").await;
+    let lost = crunch.prints(&["summary", "--lost", "--since", "12h"]).await;
+    let cells: Vec<_> = lost.trim_end().split('\t').collect();
+    let [worker, host, _, job, "queued", "act", "act"] = cells[..] else { panic!("{lost}") };
+    assert!(workers.contains(worker) && job == id, "{workers}{lost}");
+    assert!(workers.to_lowercase().contains(host) && !host.is_empty(), "{workers}{lost}");
 }

@@ -13,6 +13,7 @@ fn pages(job: &str) -> Vec<String> {
         "",
         "/queues",
         "/queues/t",
+        "/queues/t/groups",
         "/jobs",
         "/jobs?status=queued",
         "/errors",
@@ -29,7 +30,7 @@ fn pages(job: &str) -> Vec<String> {
 async fn a_key_to_read_sees_every_page_and_no_verb() {
     let keyed = ApiWithKeys::start(&[]).await;
     let admin = keyed.create_key(&["--scopes", "admin"]).await;
-    let id = keyed.post(&admin, "/jobs", &json!({ "task": "t" })).await.id();
+    let id = keyed.post(&admin, "/jobs", &json!({ "task": "t", "group": "acme" })).await.id();
     let reader = keyed.create_key(&["--scopes", "read"]).await;
     let mut browser = Browser::with_key(&keyed.api, &reader).await;
 
@@ -39,7 +40,9 @@ async fn a_key_to_read_sees_every_page_and_no_verb() {
         let actions: Vec<_> =
             posts.map(|tag| tag.get("action").unwrap_or_default().to_owned()).collect();
         assert_eq!(actions, ["/dashboard/logout"], "{path}");
-        assert!(!html.contains("/jobs/actions") && !html.contains("/jobs/new"), "{path}");
+        for verb in ["/jobs/actions", "/jobs/new", "/rule"] {
+            assert!(!html.contains(verb), "{path}: {verb}");
+        }
     }
     let token = form(&browser.open("/dashboard").await, "/dashboard/logout").unwrap();
     for verb in [
@@ -51,11 +54,17 @@ async fn a_key_to_read_sees_every_page_and_no_verb() {
         "/queues/t/pause".to_owned(),
         "/queues/t/resume".to_owned(),
         "/queues/t/purge".to_owned(),
+        "/queues/t/rule".to_owned(),
     ] {
         let answer = browser.post(&format!("/dashboard{verb}"), &token).await;
         assert_eq!(answer.status.as_u16(), 403, "{verb}");
     }
-    for path in ["/jobs/new", "/jobs/actions?action=cancel&status=queued", "/queues/t/purge"] {
+    for path in [
+        "/jobs/new",
+        "/jobs/actions?action=cancel&status=queued",
+        "/queues/t/purge",
+        "/queues/t/rule?each=1",
+    ] {
         let answer = browser.get(&format!("/dashboard{path}")).await;
         assert_eq!(answer.status.as_u16(), 403, "{path}");
     }
@@ -116,6 +125,8 @@ async fn a_key_for_some_queues_sees_and_touches_only_theirs() {
         &format!("/jobs/new?from={}", ids[1]),
         "/queues/secret",
         "/queues/secret/purge",
+        "/queues/secret/groups",
+        "/queues/secret/rule",
         "/jobs?queue=secret",
         "/errors?queue=secret",
     ] {
@@ -140,6 +151,7 @@ async fn a_key_for_some_queues_sees_and_touches_only_theirs() {
         format!("/jobs/{}/cancel", ids[1]),
         "/queues/secret/pause".to_owned(),
         "/queues/secret/purge".to_owned(),
+        "/queues/secret/rule".to_owned(),
     ] {
         let fields: Vec<_> =
             token.iter().cloned().chain([("count".to_owned(), "1".to_owned())]).collect();

@@ -5,7 +5,7 @@ use reqwest::header::{COOKIE, SET_COOKIE};
 use reqwest::{Client, Method, RequestBuilder};
 
 /// The browser of one person.
-pub(super) struct Browser {
+pub(crate) struct Browser {
     client: Client,
     url: String,
     pub(super) cookie: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Tag {
 }
 
 impl Browser {
-    pub(super) fn of(api: &Api) -> Self {
+    pub(crate) fn of(api: &Api) -> Self {
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         Self { client: client.build().unwrap(), url: api.url.clone(), cookie: None }
     }
@@ -62,7 +62,7 @@ impl Browser {
     }
 
     /// Opens a page that must exist; returns its HTML.
-    pub(super) async fn open(&mut self, path: &str) -> String {
+    pub(crate) async fn open(&mut self, path: &str) -> String {
         let answer = self.get(path).await;
         let html = text(&answer);
         assert_eq!(answer.status.as_u16(), 200, "{path}: {html}");

@@ -30,6 +30,55 @@ fn assert_inert(html: &str, path: &str) {
     }
 }
 
+/// Paths below the root, and the status of their pages.
+const PAGES: [(&str, u16); 45] = [
+    ("", 200),
+    ("/queues", 200),
+    ("/queues/echo", 200),
+    ("/queues/echo/purge", 200),
+    ("/queues/echo/groups", 200),
+    ("/queues/echo/groups?after=7", 200),
+    ("/queues/echo/groups?after=x", 400),
+    ("/queues/echo/rule?group=a%2Fb&weight=2", 200),
+    ("/queues/echo/rule?each=1", 200),
+    ("/queues/none/groups", 404),
+    ("/queues/none/rule", 404),
+    ("/queues?after=b", 200),
+    ("/jobs", 200),
+    ("/jobs?status=failed&queue=echo&task=&error=", 200),
+    ("/jobs?status=nonsense", 200),
+    ("/jobs?by=customer&sort=duration", 200),
+    ("/jobs?sort=nonsense", 400),
+    ("/actions?by=me&action=pause&from=2026-01-01+00%3A00", 200),
+    ("/jobs/new", 200),
+    ("/jobs/new?task=echo", 200),
+    ("/jobs/{id}", 200),
+    ("/errors", 200),
+    ("/workers", 200),
+    ("/actions", 200),
+    ("/actions?after=1", 200),
+    ("/tasks", 200),
+    ("/tasks/crunch", 200),
+    ("/deliveries", 200),
+    ("/deliveries?status=failed", 200),
+    ("/schedules", 200),
+    ("/schedules?after=a", 200),
+    ("/schedules/none", 404),
+    ("/new-schedule?task=echo", 200),
+    ("/system", 200),
+    ("/login", 200),
+    ("/find?q=nothing", 200),
+    ("/jobs/actions?action=retry&status=failed", 200),
+    ("/jobs/actions?action=nonsense", 400),
+    ("/queues?limit=7", 400),
+    ("/queues/none", 404),
+    ("/tasks/none", 404),
+    ("/jobs/none", 404),
+    ("/jobs?queue=none", 404),
+    ("/nothing", 404),
+    ("/assets/style.css", 404),
+];
+
 #[tokio::test]
 async fn every_page_is_protected_and_loads_only_files_that_exist() {
     let (_stack, api, _worker) = Stack::simple(1).await;
@@ -37,42 +86,9 @@ async fn every_page_is_protected_and_loads_only_files_that_exist() {
     api.wait_for_status(&id, "succeeded").await;
     let mut browser = Browser::of(&api);
     let mut files = BTreeSet::new();
-    let job = format!("/jobs/{id}");
 
-    for (path, status) in [
-        ("", 200),
-        ("/queues", 200),
-        ("/queues/echo", 200),
-        ("/queues/echo/purge", 200),
-        ("/queues?after=b", 200),
-        ("/jobs", 200),
-        ("/jobs?status=failed&queue=echo&task=&error=", 200),
-        ("/jobs?status=nonsense", 200),
-        ("/jobs/new", 200),
-        ("/jobs/new?task=echo", 200),
-        (job.as_str(), 200),
-        ("/errors", 200),
-        ("/workers", 200),
-        ("/actions", 200),
-        ("/actions?after=1", 200),
-        ("/tasks", 200),
-        ("/tasks/crunch", 200),
-        ("/deliveries", 200),
-        ("/deliveries?status=failed", 200),
-        ("/system", 200),
-        ("/login", 200),
-        ("/find?q=nothing", 200),
-        ("/jobs/actions?action=retry&status=failed", 200),
-        ("/jobs/actions?action=nonsense", 400),
-        ("/queues?limit=7", 400),
-        ("/queues/none", 404),
-        ("/tasks/none", 404),
-        ("/jobs/none", 404),
-        ("/jobs?queue=none", 404),
-        ("/nothing", 404),
-        ("/assets/style.css", 404),
-    ] {
-        let path = format!("/dashboard{path}");
+    for (path, status) in PAGES {
+        let path = format!("/dashboard{}", path.replace("{id}", &id));
         let answer = browser.get(&path).await;
         let html = text(&answer);
         assert_eq!(answer.status.as_u16(), status, "{path}: {html}");
@@ -177,6 +193,8 @@ async fn forty_texts_that_try_to_be_script_stay_text_in_every_field() {
             &format!("/dashboard/jobs/new?from={id}"),
             &format!("/dashboard/jobs/new?from={echo}"),
             "/dashboard/jobs?status=failed",
+            "/dashboard/jobs?status=failed&by=label&sort=duration",
+            "/dashboard/jobs/actions?action=retry&status=failed",
             "/dashboard/errors",
             "/dashboard/queues/act",
             "/dashboard",
@@ -301,6 +319,14 @@ async fn a_waiting_job_says_why_it_waits_and_not_that_it_started() {
         assert!(job.contains(reason), "{job}");
     }
     assert!(!job.contains("<dt>Started</dt>") && !job.contains("<dt>Ran for</dt>"), "{job}");
+    let queue = api.get("/queues/square").await.json();
+    let parked = &queue["parked"][0];
+    let shown = json!([parked["task"], parked["jobs"], parked["workers"]]);
+    assert_eq!(shown, json!(["unknown", 1, 0]), "{queue}");
+    assert!(parked["oldest_age_ms"].is_u64(), "{queue}");
+    let overview = browser.open("/dashboard").await;
+    let lacks = "unknown</a> is run by no worker of the queue square; 1 job waits, the oldest for";
+    assert!(overview.contains(lacks), "{overview}");
     assert!(browser.open("/dashboard/jobs").await.contains("customer=acme"));
     api.post("/queues/square/pause", &json!({})).await;
     eventually("the page says that the queue is paused", async || {

@@ -3,7 +3,7 @@
 use crunch_tests::{Api, Stack, Stage};
 use serde_json::{Value, json};
 
-use super::browser::{Browser, text};
+use super::browser::{Browser, tags, text, unescaped};
 
 async fn status_of(api: &Api, id: &str) -> String {
     api.job(id).await["status"].as_str().unwrap_or("gone").to_owned()
@@ -59,6 +59,97 @@ async fn a_queue_is_paused_resumed_and_purged() {
     for id in &ids {
         assert_eq!(status_of(&api, id).await, "canceled");
     }
+}
+
+#[tokio::test]
+async fn the_rule_of_a_group_is_set_corrected_and_removed() {
+    let (_stack, api) = accepting().await;
+    let group = "acme \"& sons\"/ä";
+    api.submit_with("t", &json!(1), &json!({ "group": group })).await;
+    let mut browser = Browser::of(&api);
+    let queue = browser.open("/dashboard/queues/t").await;
+    assert!(queue.contains("href=\"/dashboard/queues/t/groups\">1</a>"), "{queue}");
+    let list = browser.open("/dashboard/queues/t/groups").await;
+    assert!(list.contains("takes turns") && list.contains("(not its own)"), "{list}");
+    let link = tags(&list).into_iter().find_map(|tag| {
+        let link = tag.get("href")?;
+        link.starts_with("/dashboard/queues/t/rule?group=").then(|| unescaped(link))
+    });
+    let form = link.unwrap();
+    let action = "/dashboard/queues/t/rule";
+
+    let asked = browser.open(&form).await;
+    let wrong = [("weight", "much"), ("starts", "5")];
+    let refused = browser.send_form(&asked, action, &wrong).await;
+    let refused_page = text(&refused);
+    assert_eq!(refused.status.as_u16(), 422);
+    for expected in ["/weight: expected a number", "/rate/per_ms: is missing", "value=\"much\""] {
+        assert!(refused_page.contains(expected), "{expected}: {refused_page}");
+    }
+    let rule = [
+        ("weight", "2.5"),
+        ("concurrency", "3"),
+        ("starts", "5"),
+        ("per_ms", "1000"),
+        ("max_queued", "9"),
+    ];
+    // The form that is shown again has what was typed.
+    let set = browser.send_form(&refused_page, action, &rule).await;
+    assert_eq!((set.status.as_u16(), set.header("location")), (303, "/dashboard/queues/t/groups"));
+    let shown = api.get("/queues/t/groups").await.json()["items"][0].clone();
+    assert_eq!((&shown["name"], &shown["own_rule"]), (&json!(group), &json!(true)));
+    assert_eq!(shown["rate"], json!({ "starts": 5, "per_ms": 1000, "burst": 1 }));
+    let list = browser.open("/dashboard/queues/t/groups").await;
+    assert!(list.contains("weight 2.5, at most 3 running, 5 starts in"), "{list}");
+    let actions = browser.open("/dashboard/actions").await;
+    assert!(actions.contains("set-group-rule") && actions.contains("acme"), "{actions}");
+
+    let each = browser.open("/dashboard/queues/t/rule?each=1").await;
+    browser.send_form(&each, action, &[("concurrency", "7")]).await;
+    assert_eq!(api.get("/queues/t/groups").await.json()["each"]["concurrency"], 7);
+    for (form, page) in [(form.as_str(), "own"), ("/dashboard/queues/t/rule?each=1", "each")] {
+        let asked = browser.open(form).await;
+        let removed = browser.send_form(&asked, action, &[("remove", "1")]).await;
+        assert_eq!(removed.status.as_u16(), 303, "{page}");
+    }
+    let page = api.get("/queues/t/groups").await.json();
+    assert_eq!((&page["each"], &page["items"][0]["own_rule"]), (&Value::Null, &json!(false)));
+    let nameless = browser.open("/dashboard/queues/t/rule").await;
+    let refused = browser.send_form(&nameless, action, &[("weight", "2")]).await;
+    assert!(refused.status.as_u16() == 422 && text(&refused).contains("/group: expected 1 to 128"));
+}
+
+#[tokio::test]
+async fn a_job_whose_group_waits_says_so() {
+    let (_stack, api, _worker) = Stack::simple(3).await;
+    let (stage, mut browser) = (Stage::open().await, Browser::of(&api));
+    for (group, rule, reason) in [
+        ("blocked", json!({ "concurrency": 1 }), "as many jobs of its group run as may"),
+        (
+            "delayed",
+            json!({ "rate": { "starts": 1, "per_ms": 86_400_000 } }),
+            "the rate of its group allows",
+        ),
+    ] {
+        let path = format!("/queues/act/groups/{group}");
+        let set = api.request(reqwest::Method::PUT, &path).json(&rule);
+        assert_eq!(api.send(set).await.status, 200);
+        let options = json!({ "group": group });
+        let first = api.submit_with("act", &stage.payload(), &options).await;
+        api.wait_for_status(&first, "running").await;
+        let waits = api.submit_with("act", &stage.payload(), &options).await;
+        let page = crunch_tests::eventually("the page says why it waits", async || {
+            let page = browser.open(&format!("/dashboard/jobs/{waits}")).await;
+            page.contains(reason).then_some(page)
+        })
+        .await;
+        assert!(
+            page.contains(&format!("<a href=\"/dashboard/queues/act/groups\">{group}</a>")),
+            "{page}"
+        );
+    }
+    let groups = browser.open("/dashboard/queues/act/groups").await;
+    assert!(groups.contains("waits for its rate") && groups.contains("waits for the end of a job"));
 }
 
 #[tokio::test]
@@ -331,4 +422,76 @@ async fn kinds_of_errors_without_failed_jobs_can_be_left_out() {
     api.send(api.request(reqwest::Method::DELETE, &format!("/jobs/{id}"))).await;
     assert!(browser.open("/dashboard/errors").await.contains("payload_invalid"));
     assert!(browser.open(failed).await.contains("No kind has failed jobs"));
+}
+
+/// Submits jobs of `square` that fail with two kinds of errors, and waits for their ends.
+async fn fail_in_two_ways(api: &Api) {
+    for payload in [json!({ "n": "one" }), json!({ "n": "two" }), json!(7)] {
+        let id = api.submit_with("square", &payload, &json!({ "max_attempts": 1 })).await;
+        api.wait_for_status(&id, "failed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_shows_with_which_errors_the_jobs_failed() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    fail_in_two_ways(&api).await;
+    let mut browser = Browser::of(&api);
+    // Of the first the numbers are known, for the second the jobs are read.
+    for filter in ["queue=square", "task=square"] {
+        let query = format!("action=retry&status=failed&{filter}");
+        let report = api.post_empty(&format!("/jobs/actions?{query}&dry_run=true")).await.json();
+        let failures = report["failures"].as_array().unwrap();
+        let jobs: Vec<_> = failures.iter().map(|it| it["jobs"].as_u64().unwrap()).collect();
+        assert_eq!(jobs, [2, 1], "{report}");
+        let asked = browser.open(&format!("/dashboard/jobs/actions?{query}")).await;
+        for failure in failures {
+            let (error, jobs) = (&failure["error"], &failure["jobs"]);
+            let link = format!("/dashboard/jobs?error={}", error["id"].as_str().unwrap());
+            let message = escaped_html(error["message"].as_str().unwrap());
+            let row = format!("<td class=\"number\">{jobs}</td>");
+            for shown in [&link, &message, &row] {
+                assert!(asked.contains(shown), "{shown}: {asked}");
+            }
+        }
+        assert!(!asked.contains("<td>others</td>"), "{asked}");
+    }
+}
+
+fn escaped_html(text: &str) -> String {
+    text.replace('&', "&#38;").replace('<', "&#60;").replace('"', "&#34;").replace('\'', "&#39;")
+}
+
+#[tokio::test]
+async fn the_log_of_actions_is_filtered_and_names_kinds_of_errors() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    fail_in_two_ways(&api).await;
+    let group = api.get("/errors").await.json()["items"][0].clone();
+    let error = group["id"].as_str().unwrap();
+    api.post_empty(&format!("/jobs/actions?action=delete&error={error}")).await;
+    api.post_empty("/queues/square/pause").await;
+    api.post_empty("/queues/echo/pause").await;
+    let mut browser = Browser::of(&api);
+
+    let rows = |page: &str| page.matches("<tr>").count().saturating_sub(1);
+    for (query, count) in [
+        ("", 3),
+        ("?by=127.0.0.1&action=pause", 2),
+        ("?action=pause&queue=echo&job=", 1),
+        ("?queue=square", 2),
+        ("?by=somebody", 0),
+        ("?from=2026-01-01+00%3A00", 3),
+        ("?to=2026-01-01+00%3A00%3A00", 0),
+        (&format!("?error={error}"), 1),
+    ] {
+        let page = browser.open(&format!("/dashboard/actions{query}")).await;
+        assert_eq!(rows(&page), count, "{query}: {page}");
+        assert_eq!(page.contains("There are no such actions"), count == 0, "{page}");
+    }
+    let page = browser.open("/dashboard/actions").await;
+    let code = group["error"]["code"].as_str().unwrap();
+    let kind = format!("<a href=\"/dashboard/jobs?error={error}\">{code}</a> of square");
+    assert!(page.contains(&kind) && !page.contains(&format!("error={error} ")), "{page}");
+    let wrong = browser.get("/dashboard/actions?action=explode").await;
+    assert_eq!(wrong.status.as_u16(), 400);
 }

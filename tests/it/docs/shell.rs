@@ -43,6 +43,11 @@ async fn the_commands_of_the_quickstart_print_what_it_shows() {
     run("docs/quickstart.md").await;
 }
 
+#[tokio::test]
+async fn the_commands_of_the_page_about_groups_run() {
+    run("docs/flow.md").await;
+}
+
 /// A fenced block: whether it is tagged `sh`, its text, and the text of an untagged block right after it.
 struct Block {
     shell: bool,

@@ -100,7 +100,7 @@ async fn processes_that_lack_a_feature_in_use_stop_and_name_it() {
     let (mut stack, api, worker) = Stack::on_one_node().with_api_and_worker(1).await;
     let mut redis = stack.redis.connect().await;
     let mut features = redis::cmd("HSET");
-    features.arg("crunch:{0}:layout").arg("features").arg("webhooks groups");
+    features.arg("crunch:{0}:layout").arg("features").arg("webhooks teleport");
     let () = features.query_async(&mut redis).await.unwrap();
 
     eventually("the API stops", async || {
@@ -109,7 +109,7 @@ async fn processes_that_lack_a_feature_in_use_stop_and_name_it() {
     .await;
     let refused = api.post("/jobs", &json!({ "task": "echo" })).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    let reason = "the key space uses the feature groups, which this version lacks";
+    let reason = "the key space uses the feature teleport, which this version lacks";
     eventually("both name it", async || {
         (api.process.log().contains(reason) && worker.log().contains(reason)).then_some(())
     })

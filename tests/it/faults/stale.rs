@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::*;
-use crate::broker::driver::options;
+use crate::broker::simulated::options;
 
 #[tokio::test]
 async fn a_late_result_after_a_network_partition_is_refused() {
@@ -130,6 +130,8 @@ pub(crate) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
         durability: Durability::MEMORY,
         webhook: None,
         indexes: Vec::new(),
+        lock: None,
+        schedule: None,
     }
 }
 

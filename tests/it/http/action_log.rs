@@ -77,3 +77,36 @@ async fn a_key_for_some_queues_sees_the_actions_on_its_queues() {
     assert_eq!(both, [json!(["test", "other"]), json!(["test", "mine"])]);
     assert_eq!(seen(&own).await, [json!(["test", "mine"])]);
 }
+
+#[tokio::test]
+async fn the_log_is_filtered_by_who_what_and_when() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let admin = keyed.create_key(&["--scopes", "admin"]).await;
+    let id = keyed.post(&admin, "/jobs", &json!({ "task": "report" })).await.id();
+    keyed.send(&admin, "POST", "/queues/report/pause").await;
+    keyed.send(&admin, "POST", "/queues/report/resume").await;
+    keyed.send(&admin, "POST", &format!("/jobs/{id}/cancel")).await;
+    keyed.send(&admin, "POST", &format!("/jobs/{id}/retry")).await;
+
+    let all = keyed.send(&admin, "GET", "/actions").await.json()["items"].clone();
+    let at = |index: usize| all[index]["at"].as_str().unwrap().replace(':', "%3A");
+    let found = async |query: &str| {
+        let page = keyed.send(&admin, "GET", &format!("/actions?{query}")).await.json();
+        let names = page["items"].as_array().unwrap().iter().map(|it| it["action"].clone());
+        (names.collect::<Vec<_>>(), page["next_cursor"].clone())
+    };
+    let (retry, resume, pause) = (json!("retry"), json!("resume"), json!("pause"));
+    let three = vec![retry.clone(), resume.clone(), pause.clone()];
+    assert_eq!(found("").await, (three.clone(), Value::Null));
+    assert_eq!(found("by=test&queue=report").await.0, three);
+    assert_eq!(found("by=other").await, (Vec::new(), Value::Null));
+    assert_eq!(found("action=pause").await.0, std::slice::from_ref(&pause));
+    assert_eq!(found(&format!("job={}", id.to_uppercase())).await.0, std::slice::from_ref(&retry));
+    assert_eq!(found(&format!("from={}", at(1))).await, (vec![retry, resume], Value::Null));
+    assert_eq!(found(&format!("to={}", at(1))).await.0, [pause]);
+    assert_eq!(found("action=pause&limit=1").await.1, "3", "a page ends after its last action");
+    for wrong in ["action=none", "queue=No!", "error=x", "from=yesterday", "who=test"] {
+        let answer = keyed.send(&admin, "GET", &format!("/actions?{wrong}")).await;
+        assert_eq!(answer.status.as_u16(), 400, "{wrong}");
+    }
+}

@@ -9,10 +9,12 @@ use super::{api_without_workers, assert_problem, expect_problem};
 
 const APP: &str = "https://app.example.com";
 const ORIGIN: &str = "Origin: https://app.example.com";
-const VERBS: [&str; 6] = [
+const VERBS: [&str; 8] = [
     "POST /queues/q/pause",
     "POST /queues/q/purge",
     "POST /queues/q/redrive",
+    "PUT /queues/q/groups",
+    "DELETE /queues/q/groups/g",
     "POST /jobs/x/cancel",
     "POST /jobs/x/retry",
     "DELETE /jobs/x",
@@ -122,6 +124,7 @@ fn assert_cors_headers(answer: &Answer) {
         "Link",
         "RateLimit",
         "Idempotency-Replayed",
+        "Crunch-Existing",
         "X-Request-Id",
         "WWW-Authenticate",
     ] {

@@ -15,7 +15,7 @@ fn sum(series: &Value, name: &str) -> u64 {
 async fn what_workers_did_and_how_deep_queues_were_is_shown() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    let mut worker = stack.worker_process(2, &[]);
+    let mut worker = stack.worker(&api, 2).await;
     for n in 1..=3 {
         let id = api.submit("square", &json!({ "n": n })).await;
         api.wait_for_status(&id, "succeeded").await;

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 43] = [
+const ROUTES: [(&str, &str, &str); 61] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
     ("POST", "/jobs/actions", "admin"),
+    ("GET", "/jobs/summary", "read"),
     ("POST", "/jobs/batch", "submit"),
     ("POST", "/tasks/{task}/jobs", "submit"),
     ("GET", "/result/{token}", "read"),
@@ -36,6 +37,23 @@ const ROUTES: [(&str, &str, &str); 43] = [
     ("POST", "/queues/{queue}/resume", "admin"),
     ("POST", "/queues/{queue}/redrive", "admin"),
     ("POST", "/queues/{queue}/purge", "admin"),
+    ("GET", "/queues/{queue}/limit", "read"),
+    ("PUT", "/queues/{queue}/limit", "admin"),
+    ("DELETE", "/queues/{queue}/limit", "admin"),
+    ("GET", "/queues/{queue}/groups", "read"),
+    ("PUT", "/queues/{queue}/groups", "admin"),
+    ("DELETE", "/queues/{queue}/groups", "admin"),
+    ("PUT", "/queues/{queue}/groups/{group}", "admin"),
+    ("DELETE", "/queues/{queue}/groups/{group}", "admin"),
+    ("GET", "/schedules", "read"),
+    ("GET", "/schedules/{name}", "read"),
+    ("PUT", "/schedules/{name}", "submit"),
+    ("DELETE", "/schedules/{name}", "submit"),
+    ("POST", "/schedules/{name}/pause", "submit"),
+    ("POST", "/schedules/{name}/resume", "submit"),
+    ("POST", "/schedules/{name}/run", "submit"),
+    ("POST", "/schedules/{name}/backfill", "submit"),
+    ("DELETE", "/schedules/{name}/backfill", "submit"),
     ("GET", "/errors", "read"),
     ("GET", "/errors/{id}", "read"),
     ("GET", "/actions", "read"),

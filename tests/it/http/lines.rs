@@ -48,7 +48,11 @@ async fn each_line_is_accepted_or_refused_on_its_own() {
     assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one job for each key");
     let again = post_lines(&api, body[0]).await.json();
 
-    assert_eq!(again, json!({ "accepted": 1, "refused": 0, "errors": [] }), "a replay is accepted");
+    assert_eq!(
+        again,
+        json!({ "accepted": 1, "existing": 0, "refused": 0, "errors": [] }),
+        "a replay is accepted"
+    );
 }
 
 #[tokio::test]
@@ -100,7 +104,7 @@ async fn a_long_body_costs_no_memory() {
     let before = api.process.peak_memory();
     let count = 15_000;
     let document = post_lines(&api, line.repeat(count)).await.json();
-    assert_eq!(document, json!({ "accepted": count, "refused": 0, "errors": [] }));
+    assert_eq!(document, json!({ "accepted": count, "existing": 0, "refused": 0, "errors": [] }));
     let growth = api.process.peak_memory() - before;
     assert!(growth < 16 * 1024 * 1024, "60 MB of lines took {growth} bytes");
 }

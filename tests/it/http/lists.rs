@@ -91,7 +91,7 @@ async fn filters_select_and_combine() {
 
     submit_many(&api).await;
     let all = walk(&api, "limit=100").await;
-    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 27));
+    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 31));
     let expected = |matches: &dyn Fn(&Value) -> bool| -> HashSet<String> {
         let selected = all.iter().filter(|job| matches(job));
         selected.map(|job| job["id"].as_str().unwrap().to_owned()).collect()

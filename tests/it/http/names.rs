@@ -3,6 +3,7 @@
 use crunch_common::broker::Library;
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, RedisServer, Stack, eventually};
+use reqwest::Method;
 use serde_json::json;
 
 use super::{api_without_workers, assert_problem, expect_problem};
@@ -23,12 +24,25 @@ async fn an_unknown_queue_is_404_everywhere_and_nothing_is_created() {
     let (stack, api) = api_without_workers().await;
 
     api.submit("t", &json!(1)).await;
-    for path in ["/queues/unknown", "/jobs?queue=unknown", "/jobs?queue=unknown&status=failed"] {
+    for path in [
+        "/queues/unknown",
+        "/queues/unknown/groups",
+        "/queues/unknown/limit",
+        "/jobs?queue=unknown",
+        "/jobs?queue=unknown&status=failed",
+    ] {
         expect_problem(&api, &api.get(path).await, 404, "not-found").await;
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
         let answer = api.post_empty(&format!("/queues/unknown/{verb}")).await;
         expect_problem(&api, &answer, 404, "not-found").await;
+    }
+    for path in ["/queues/unknown/groups", "/queues/unknown/groups/g", "/queues/unknown/limit"] {
+        let body = json!({ "concurrency": 1 });
+        let set = api.send(api.request(Method::PUT, path).json(&body)).await;
+        expect_problem(&api, &set, 404, "not-found").await;
+        let removed = api.send(api.request(Method::DELETE, path)).await;
+        expect_problem(&api, &removed, 404, "not-found").await;
     }
     for pattern in ["*:queue:unknown:*", "*:paused"] {
         assert_eq!(keys(&stack.redis, pattern).await, Vec::<String>::new(), "{pattern}");

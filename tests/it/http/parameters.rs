@@ -18,6 +18,8 @@ async fn an_invalid_parameter_is_named() {
         ("Queue=a", "Queue"),
         ("queue=A", "queue"),
         ("queue=", "queue"),
+        ("group=", "group"),
+        ("group=a%0Ab", "group"),
         ("priority=1", "priority"),
         ("delay_ms=-1", "delay_ms"),
         ("delay_ms=1.5", "delay_ms"),
@@ -27,6 +29,7 @@ async fn an_invalid_parameter_is_named() {
         ("run_at=now", "run_at"),
         ("timeout_ms=0", "timeout_ms"),
         ("deadline_ms=0", "deadline_ms"),
+        ("start_within_ms=0", "start_within_ms"),
         ("max_attempts=0", "max_attempts"),
         ("max_attempts=101", "max_attempts"),
         ("retention_ms=x", "retention_ms"),
@@ -70,6 +73,8 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
         ("POST /jobs/{id}/cancel?force=1", "force", "no other"),
         ("POST /jobs/{canceled}/retry?delay=1", "delay", "no other"),
         ("DELETE /jobs/{canceled}?dry_run", "dry_run", "no other"),
+        ("DELETE /queues/q/groups?group=g", "group", "no other"),
+        ("PUT /queues/q/groups/g?weight=2", "weight", "no other"),
     ] {
         let (method, path) = line.split_once(' ').unwrap();
         let path = path.replace("{id}", &id).replace("{canceled}", &canceled);
@@ -100,6 +105,7 @@ async fn a_list_with_an_unknown_parameter_is_refused() {
         ("/jobs?utm_source=mail", "utm_source: "),
         ("/jobs?limit=1&limit=1", "limit: is given twice"),
         ("/queues?name=q", "name: "),
+        ("/queues/t/groups?name=g", "name: "),
         ("/tasks?x", "x: "),
         ("/workers?queue=q", "queue: "),
         (

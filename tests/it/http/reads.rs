@@ -74,7 +74,7 @@ async fn codes_and_headers_follow_the_kind_of_get() {
             [api.get(&expected[0].0).await.json(), api.get(&expected[1].0).await.json()];
         assert_eq!(documents[0], documents[1]);
         assert_eq!(documents[0]["status"], *status);
-        assert_eq!(documents[0].as_object().unwrap().len(), 27);
+        assert_eq!(documents[0].as_object().unwrap().len(), 31);
         if result == 202 {
             assert_eq!(api.get(&expected[2].0).await.json(), documents[0]);
         }
@@ -148,6 +148,7 @@ async fn workers_and_queues_show_their_current_state() {
     let counts = json!({ "queued": 0, "scheduled": 1, "retrying": 0, "running": 1, "failed": 0 });
     let expected = json!({
         "name": "act", "paused": false, "counts": counts, "oldest_age_ms": null, "finished_last_minute": 0, "workers": 1,
+        "parked": [],
     });
     assert_eq!(queue, expected);
     let queues = api.get("/queues").await.json();

@@ -8,10 +8,11 @@ use super::{api_without_workers, assert_problem, expect_problem};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and their `Allow` header.
-const ROUTES: [(&str, &str); 43] = [
+const ROUTES: [(&str, &str); 53] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/actions", "POST, OPTIONS"),
+    ("/jobs/summary", "GET, HEAD, OPTIONS"),
     ("/jobs/batch", "POST, OPTIONS"),
     ("/tasks/t/jobs", "POST, OPTIONS"),
     ("/result/x", "GET, HEAD, OPTIONS"),
@@ -33,6 +34,15 @@ const ROUTES: [(&str, &str); 43] = [
     ("/queues/q/resume", "POST, OPTIONS"),
     ("/queues/q/redrive", "POST, OPTIONS"),
     ("/queues/q/purge", "POST, OPTIONS"),
+    ("/queues/q/limit", "GET, HEAD, PUT, DELETE, OPTIONS"),
+    ("/queues/q/groups", "GET, HEAD, PUT, DELETE, OPTIONS"),
+    ("/queues/q/groups/g", "PUT, DELETE, OPTIONS"),
+    ("/schedules", "GET, HEAD, OPTIONS"),
+    ("/schedules/s", "GET, HEAD, PUT, DELETE, OPTIONS"),
+    ("/schedules/s/pause", "POST, OPTIONS"),
+    ("/schedules/s/resume", "POST, OPTIONS"),
+    ("/schedules/s/run", "POST, OPTIONS"),
+    ("/schedules/s/backfill", "POST, DELETE, OPTIONS"),
     ("/errors", "GET, HEAD, OPTIONS"),
     ("/errors/x", "GET, HEAD, OPTIONS"),
     ("/actions", "GET, HEAD, OPTIONS"),

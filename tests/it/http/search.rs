@@ -1,14 +1,17 @@
 //! Jobs by their metadata: by an index if their task declares the label, and by a scan of all jobs otherwise.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crunch_common::broker::Library;
 use crunch_common::task::{Indexes, TaskDescriptor};
+use crunch_common::time::Timestamp;
 use crunch_tests::{Api, Stack, Worker, eventually};
 use serde_json::{Value, json};
 
 use super::keys::ApiWithKeys;
 use super::{api_without_workers, assert_problem, expect_problem};
+use crate::dashboard::browser::Browser;
 
 /// One task indexes a label, the other does not; both fail.
 const TASKS: &str = r#"builtin = false
@@ -122,10 +125,8 @@ async fn an_action_changes_the_jobs_with_a_label() {
     let counted =
         api.post_empty(&format!("{delete}&metadata.customer=acme&dry_run=true")).await.json();
     let search = json!({ "by": "index", "looked_at": 1, "of": 1 });
-    assert_eq!(
-        counted,
-        json!({ "matched": 1, "changed": 0, "next_cursor": null, "search": search })
-    );
+    let members = ["matched", "changed", "next_cursor", "search"].map(|name| counted[name].clone());
+    assert_eq!(json!(members), json!([1, 0, null, search]));
     let deleted = api.post_empty(&format!("{delete}&metadata.customer=acme")).await.json();
     assert_eq!((&deleted["matched"], &deleted["changed"]), (&json!(1), &json!(1)));
     assert_eq!(api.get(&format!("/jobs/{acme}")).await.status.as_u16(), 410);
@@ -167,6 +168,11 @@ async fn a_key_for_some_queues_finds_only_their_jobs() {
             (&json!(1), &json!(null))
         );
     }
+    for (key, jobs) in [(&some, 1), (&all, 2)] {
+        let summary = keyed.send(key, "GET", "/jobs/summary?by=customer").await.json();
+        let counts = json!([summary["jobs"], summary["values"][0]["jobs"]]);
+        assert_eq!(counts, json!([jobs, jobs]), "{summary}");
+    }
 }
 
 #[tokio::test]
@@ -191,4 +197,67 @@ async fn an_invalid_label_is_named() {
     }
     let unknown = api.get("/jobs?metadata.nobody.has=this").await.json();
     assert_eq!(unknown["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_summary_counts_failures_by_a_label_and_says_how_much_it_read() {
+    let mut stack = Stack::start();
+    let (api, _worker) = start(&mut stack).await;
+    let mut ids = Vec::new();
+    for customer in ["acme", "acme", "<b>"] {
+        ids.push(fail(&api, "orders", &json!({ "customer": customer })).await);
+    }
+    fail(&api, "notes", &json!({})).await;
+    let read = async |query: &str| api.get(&format!("/jobs/summary?{query}")).await.json();
+
+    let all = read("status=failed&by=customer").await;
+    assert_eq!((&all["jobs"], &all["more"]), (&json!(4), &json!(false)), "{all}");
+    let values = all["values"].as_array().unwrap();
+    let counts: Vec<_> = values.iter().map(|it| json!([it["value"], it["jobs"]])).collect();
+    assert_eq!(counts, [json!(["acme", 2]), json!([null, 1]), json!(["<b>", 1])]);
+    let failure = &values[0]["failures"][0];
+    assert_eq!((&failure["jobs"], &failure["error"]["task"]), (&json!(2), &json!("orders")));
+    assert!(failure["error"]["message"].as_str().unwrap().contains("no license"), "{failure}");
+    let slowest = all["slowest"].as_array().unwrap();
+    let took = |job: &Value| {
+        let time = |name: &str| job[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+        time("started_at").until(time("finished_at"))
+    };
+    assert!(slowest.len() == 4 && slowest.is_sorted_by_key(|job| Reverse(took(job))), "{all}");
+
+    let one = read("status=failed&task=orders&metadata.customer=acme&by=customer&limit=1").await;
+    assert_eq!((&one["jobs"], &one["more"]), (&json!(1), &json!(true)), "{one}");
+    let kind = failure["error"]["id"].as_str().unwrap();
+    assert_eq!(read(&format!("error={kind}")).await["failures"][0]["jobs"], 3);
+    assert_eq!(read("status=queued").await["jobs"], 0);
+    for wrong in ["limit=0", "limit=5001", "by=", "sort=duration", "cursor=x"] {
+        let answer = api.get(&format!("/jobs/summary?{wrong}")).await;
+        expect_problem(&api, &answer, 400, "invalid-parameter").await;
+    }
+    for wrong in ["/jobs/summary?queue=none", "/jobs/summary/x"] {
+        expect_problem(&api, &api.get(wrong).await, 404, "not-found").await;
+    }
+    assert_shown(&api, kind, &all["slowest"][0]).await;
+}
+
+/// Checks that the dashboard shows the failed orders by customer, and the job that ran longest.
+async fn assert_shown(api: &Api, kind: &str, slowest: &Value) {
+    let mut browser = Browser::of(api);
+    let errors = browser.open("/dashboard/errors?task=orders").await;
+    let link = "/dashboard/jobs?status=failed&#38;by=customer&#38;task=orders";
+    assert!(errors.contains(link), "{errors}");
+    let page = browser.open(&link.replace("&#38;", "&")).await;
+    assert!(page.contains("All 3 jobs of the list were read"), "{page}");
+    let of_acme = "status=failed&#38;task=orders&#38;metadata%2Ecustomer=acme";
+    for shown in [
+        format!("<a href=\"/dashboard/jobs?{of_acme}\">acme</a></th><td class=\"number\">2</td>"),
+        format!("<a href=\"/dashboard/jobs?{of_acme}&#38;error={kind}\">"),
+        "&#60;b&#62;</a>".to_owned(),
+    ] {
+        assert!(page.contains(&shown), "{shown}: {page}");
+    }
+    let page = browser.open("/dashboard/jobs?status=failed&sort=duration").await;
+    let first = format!("<tr id=\"job-{}\"", slowest["id"].as_str().unwrap());
+    let row = page.find("<tr id=\"job-").unwrap();
+    assert!(page[row..].starts_with(&first), "{page}");
 }

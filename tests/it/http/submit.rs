@@ -7,18 +7,21 @@ use serde_json::{Value, json};
 use super::api_without_workers;
 
 /// Every member of a job document.
-const MEMBERS: [&str; 27] = [
+const MEMBERS: [&str; 31] = [
     "id",
     "token",
     "task",
     "queue",
     "priority",
+    "group",
+    "unique",
     "status",
     "progress",
     "progress_message",
     "worker",
     "attempt",
     "max_attempts",
+    "snoozes",
     "cancel_requested",
     "created_at",
     "run_at",
@@ -33,6 +36,7 @@ const MEMBERS: [&str; 27] = [
     "error",
     "error_group",
     "waiting_for",
+    "schedule",
     "metadata",
     "links",
 ];
@@ -85,11 +89,11 @@ async fn a_job_document_has_every_member_and_null_for_unknown_values() {
     let job = api.post("/crunch", &json!({ "photons": 1 })).await.json();
     let (id, created_at) = (job["id"].as_str().unwrap(), &job["created_at"]);
     let expected = json!({
-        "id": id, "token": id, "task": "crunch", "queue": "crunch", "priority": "normal", "status": "queued",
+        "id": id, "token": id, "task": "crunch", "queue": "crunch", "priority": "normal", "group": null, "unique": null, "status": "queued",
         "progress": null, "progress_message": null, "worker": null, "attempt": 0, "max_attempts": 3,
-        "cancel_requested": false, "created_at": created_at, "run_at": null, "started_at": null,
+        "snoozes": 0, "cancel_requested": false, "created_at": created_at, "run_at": null, "started_at": null,
         "finished_at": null, "expires_at": null, "payload_size": 13, "result": null, "result_size": null,
-        "result_content_type": null, "result_omitted": null, "error": null, "error_group": null, "waiting_for": null, "metadata": {},
+        "result_content_type": null, "result_omitted": null, "error": null, "error_group": null, "waiting_for": null, "schedule": null, "metadata": {},
         "links": {
             "self": format!("/jobs/{id}"), "result": format!("/jobs/{id}/result"), "events": format!("/jobs/{id}/events"), "logs": format!("/jobs/{id}/logs"),
             "cancel": format!("/jobs/{id}/cancel"),
@@ -106,12 +110,14 @@ async fn a_job_document_has_every_member_and_null_for_unknown_values() {
 async fn options_are_the_same_in_envelope_and_query() {
     let (_stack, api) = api_without_workers().await;
     let options = json!({
-        "queue": "lane.1", "priority": "urgent", "run_at": "2027-01-02T03:04:05.678+01:00", "timeout_ms": 1,
-        "deadline_ms": 31_622_400_000_u64, "max_attempts": 100, "retention_ms": 0,
+        "queue": "lane.1", "priority": "urgent", "group": "a b/c", "run_at": "2027-01-02T03:04:05.678+01:00", "timeout_ms": 1,
+        "deadline_ms": 31_622_400_000_u64, "max_attempts": 100, "retention_ms": 0, "start_within_ms": 5_000,
+        "unique": { "fields": ["/a", ""], "for_ms": 1, "on_conflict": "reject" },
         "metadata": { "a": "b c", "n": 1.50, "ä&": true },
     });
-    let query = "queue=lane.1&priority=urgent&run_at=2027-01-02T03:04:05.678%2B01:00&timeout_ms=1\
-        &deadline_ms=31622400000&max_attempts=100&retention_ms=0&metadata.a=b+c&metadata.n=1.5\
+    let query = "queue=lane.1&priority=urgent&group=a+b/c&run_at=2027-01-02T03:04:05.678%2B01:00&timeout_ms=1\
+        &deadline_ms=31622400000&max_attempts=100&retention_ms=0&start_within_ms=5000&metadata.a=b+c&metadata.n=1.5\
+        &unique.fields=/a,&unique.for_ms=1&unique.on_conflict=reject\
         &metadata.%C3%A4%26=true";
     let id = api.submit_with("t", &json!([1]), &options).await;
     let mut expected = api.job(&id).await;
@@ -119,6 +125,7 @@ async fn options_are_the_same_in_envelope_and_query() {
     assert_eq!(expected["status"], "scheduled");
     assert_eq!(expected["run_at"], "2027-01-02T02:04:05.678Z");
     assert_eq!((&expected["queue"], &expected["priority"]), (&json!("lane.1"), &json!("urgent")));
+    assert_eq!(expected["group"], "a b/c");
     assert_eq!(expected["metadata"], json!({ "a": "b c", "n": "1.5", "ä&": "true" }));
     for path in ["/tasks/t/jobs", "/crunch"] {
         let mut job = api.post(&format!("{path}?{query}"), &json!([1])).await.json();

@@ -98,6 +98,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
             "backoff",
             "content_type",
             "description",
+            "group",
             "indexes",
             "max_attempts",
             "max_payload",
@@ -108,7 +109,9 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
             "queue",
             "result_schema",
             "retention_ms",
+            "start_within_ms",
             "timeout_ms",
+            "unique",
             "workers"
         ]
     );

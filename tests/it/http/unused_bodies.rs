@@ -22,6 +22,14 @@ async fn a_verb_with_a_body_does_nothing() {
         ("POST /jobs/{id}/cancel", "send none"),
         ("POST /jobs/{canceled}/retry", "send none"),
         ("DELETE /jobs/{canceled}", "send none"),
+        ("DELETE /queues/q/limit", "send none"),
+        ("DELETE /schedules/s", "send none"),
+        ("POST /schedules/s/pause", "send none"),
+        ("POST /schedules/s/resume", "send none"),
+        ("POST /schedules/s/run", "send none"),
+        ("DELETE /schedules/s/backfill", "send none"),
+        ("DELETE /queues/q/groups", "send none"),
+        ("DELETE /queues/q/groups/g", "send none"),
     ] {
         let (method, path) = line.split_once(' ').unwrap();
         let path = path.replace("{id}", &id).replace("{canceled}", &canceled);

@@ -30,6 +30,18 @@ async fn a_job_that_its_child_cannot_run_on_this_machine_waits_uncharged() {
 }
 
 #[tokio::test]
+async fn a_child_puts_its_job_off_and_says_when_to_try_again() {
+    let (stack, api, _worker) = start().await;
+    let id = api.submit_with("later", &json!(null), &json!({ "max_attempts": 2 })).await;
+    let job = api.wait_for_status(&id, "succeeded").await;
+    assert_eq!((&job["attempt"], &job["snoozes"]), (&json!(2), &json!(1)), "{job}");
+    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+    let outcomes: Vec<_> = (0..3).map(|at| attempts["items"][at]["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["snoozed", "failed", "succeeded"], "{attempts}");
+    stack.assert_clean_audit().await;
+}
+
+#[tokio::test]
 async fn a_child_gets_the_trace_context_of_its_job() {
     let (_stack, api, _worker) = start().await;
     let (trace, span) = ("00-0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");

@@ -1,8 +1,11 @@
 //! The check: compares four records of one run. Pure set algebra, independent of how the records were made, so it can
 //! be tested with invented ones.
 
+mod locks;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -67,6 +70,8 @@ pub(super) enum Cause {
     Released,
     Unheard,
     Failed,
+    /// Its handler put the job off.
+    Snoozed,
     /// A child of a server died.
     ChildDied,
     Unexplained,
@@ -89,6 +94,10 @@ impl Evidence {
         self.every_job_is_acknowledged(&mut report);
         self.what_has_ended_stays(&mut report);
         self.attempts_in_children_fail_for_a_reason(&mut report);
+        self.rules_of_groups_are_kept(&mut report);
+        self.limit_of_queue_is_kept(&mut report);
+        self.jobs_start_in_time_or_expire(&mut report);
+        self.locks_are_kept(&mut report);
         let runs = self.runs_of_jobs(&mut report);
         for (id, runs) in &runs {
             self.runs_are_explained(id, runs, &mut report);
@@ -105,27 +114,43 @@ impl Evidence {
 
     fn every_acknowledged_job_has_ended(&self, report: &mut impl FnMut(&'static str, String)) {
         for (number, submission) in &self.submissions {
-            let [id] = &submission.ids[..] else {
+            // An order with a lock gets the job of another one while that is live: then another one if it is repeated.
+            let is_one = submission.ids.len() == 1 || submission.order.lock().is_some();
+            if submission.ids.is_empty() || !is_one {
                 report("one order is one job", format!("order {number} is {:?}", submission.ids));
                 continue;
-            };
-            let Some(job) = self.jobs.get(id) else {
-                report("nothing acknowledged is lost", format!("{id}, order {number}, is missing"));
-                continue;
-            };
-            if !job.is_terminal() {
-                report("every job ends", format!("{id} is {}", job.status));
             }
-            if job.status == "failed" && !job.error.contains("worker_lost") {
-                report("a job is tried until it succeeds", format!("{id} failed: {}", job.error));
+            for id in &submission.ids {
+                self.acknowledged_job_has_ended((*number, submission), id, report);
             }
-            if submission.cancel == Some(200) && job.status != "canceled" {
-                report("what was canceled does not run on", format!("{id} is {}", job.status));
-            }
-            let expected = submission.order.result(*number, job.epoch);
-            if job.status == "succeeded" && job.result != expected {
-                report("the result is of the last claim", format!("{id}, order {number}: {job:?}"));
-            }
+        }
+    }
+
+    fn acknowledged_job_has_ended(
+        &self,
+        (number, submission): (u64, &Submission),
+        id: &str,
+        report: &mut impl FnMut(&'static str, String),
+    ) {
+        let Some(job) = self.jobs.get(id) else {
+            report("nothing acknowledged is lost", format!("{id}, order {number}, is missing"));
+            return;
+        };
+        if !job.is_terminal() {
+            report("every job ends", format!("{id} is {}", job.status));
+        }
+        if job.status == "failed" && !job.error.contains("worker_lost") {
+            report("a job is tried until it succeeds", format!("{id} failed: {}", job.error));
+        }
+        if submission.cancel == Some(200) && job.status != "canceled" {
+            report("what was canceled does not run on", format!("{id} is {}", job.status));
+        }
+        let is_expected = || match submission.order.lock() {
+            Some(lock) => self.is_result_of_an_order(id, lock),
+            None => job.result == submission.order.result(number, job.epoch),
+        };
+        if job.status == "succeeded" && !is_expected() {
+            report("the result is of the last claim", format!("{id}, order {number}: {job:?}"));
         }
     }
 
@@ -147,7 +172,9 @@ impl Evidence {
         let order = |submission: &'_ Submission| {
             (submission.ids.first().cloned(), submission.order.clone())
         };
-        let orders: HashMap<_, _> = self.submissions.values().map(order).collect();
+        // A job with a lock changes with each order for which it stands.
+        let alone = self.submissions.values().filter(|it| it.order.lock().is_none());
+        let orders: HashMap<_, _> = alone.map(order).collect();
         for (id, job) in &self.jobs {
             let Some(order) = orders.get(&Some(id.clone())) else { continue };
             let expected = changes(job, order.is_delayed());
@@ -254,6 +281,7 @@ impl Evidence {
         let recorded = match past.outcome.as_str() {
             "failed" if past.error_code() == CHILD_DIED => Cause::ChildDied,
             "failed" => return Cause::Failed,
+            "snoozed" => return Cause::Snoozed,
             "lost" => Cause::Lost,
             "unheard" => Cause::Unheard,
             "shutdown" | "released" => Cause::Released,
@@ -278,7 +306,7 @@ impl Evidence {
             Cause::Unheard => {
                 (is_its_worker && !fault.kind.is_of_child()) || fault.target.is_redis()
             }
-            Cause::Failed | Cause::Unexplained => false,
+            Cause::Failed | Cause::Snoozed | Cause::Unexplained => false,
         };
         is_matching && self.is_near(fault, past)
     }
@@ -332,7 +360,8 @@ fn changes(job: &Job, was_delayed: bool) -> Option<u64> {
     if job.status == "canceled" || !job.is_terminal() || job.history.len() >= HISTORY {
         return None;
     }
-    let failed = job.history.iter().filter(|past| past.outcome == "failed").count() as u64;
+    let waits = |past: &&PastAttempt| ["failed", "snoozed"].contains(&past.outcome.as_str());
+    let failed = job.history.iter().filter(waits).count() as u64;
     let attempts = job.history.len() as u64 + 1;
     Some(1 + u64::from(was_delayed) + failed + 2 * attempts + u64::from(job.cancel_requested))
 }

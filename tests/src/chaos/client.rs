@@ -13,7 +13,10 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::fleet::Fleet;
-use super::orders::{Order, TASKS, without_padding};
+use super::orders::{
+    LIMITED, LIMITED_RUNNING, NARROW, NARROW_RUNNING, Order, PACED, PACED_BURST, PACED_GAP_MS,
+    QUEUES, TASKS, without_padding,
+};
 use super::survey::{Ended, Job};
 use super::{Plan, Progress};
 
@@ -123,6 +126,23 @@ impl Client {
                 .await;
             }
         }
+    }
+
+    /// Sets the rules of the groups that have one, and the limit of the queue that has one. No job was submitted yet.
+    pub(super) async fn set_rules(&self) -> anyhow::Result<()> {
+        let rate = json!({ "starts": 1, "per_ms": PACED_GAP_MS, "burst": PACED_BURST });
+        let rules =
+            [(NARROW, json!({ "concurrency": NARROW_RUNNING })), (PACED, json!({ "rate": rate }))];
+        for queue in QUEUES {
+            for (group, rule) in &rules {
+                let url = format!("{}/queues/{queue}/groups/{group}", self.url());
+                self.http.put(url).json(rule).send().await?.error_for_status()?;
+            }
+        }
+        let url = format!("{}/queues/{LIMITED}/limit", self.url());
+        let limit = json!({ "concurrency": LIMITED_RUNNING });
+        self.http.put(url).json(&limit).send().await?.error_for_status()?;
+        Ok(())
     }
 
     pub(super) async fn is_ready(&self, api: usize) -> bool {

@@ -13,14 +13,34 @@ use super::Plan;
 use crate::Moment;
 use crate::tasks::{LEDGER_VARIABLE, ledger};
 
+/// The groups: most without a rule; of one few jobs may run, of another few may start in a time.
+const GROUPS: [&str; 7] = ["a", "b", "c", "d", "e", NARROW, PACED];
+pub(super) const NARROW: &str = "narrow";
+pub(super) const PACED: &str = "paced";
+/// How many jobs of the narrow group may run in each queue.
+pub(super) const NARROW_RUNNING: usize = 3;
+/// How many jobs of the paced group may start at once in each queue, and how long after each of them another one.
+pub(super) const PACED_BURST: u64 = 3;
+pub(super) const PACED_GAP_MS: u64 = 20;
+
+/// For how long a handler puts its job off.
+const PUT_OFF: Duration = Duration::from_millis(100);
+
+/// How many locks there are.
+const LOCKS: u64 = 20;
+
 /// The label that the main task indexes.
 const CUSTOMER: &str = "customer";
 /// The queues.
-pub(super) const QUEUES: [&str; 4] = ["work.first", "work.bulk", "work.slow", "work.server"];
+pub(super) const QUEUES: [&str; 5] =
+    ["work.first", "work.bulk", "work.slow", LIMITED, "work.server"];
+/// The queue with a limit, and how many of its jobs may run.
+pub(super) const LIMITED: &str = "work.limited";
+pub(super) const LIMITED_RUNNING: usize = 6;
 /// Those of the workers without a server, in their order of preference.
-pub(super) const WORKER_QUEUES: &[&str] = QUEUES.first_chunk::<3>().unwrap();
+pub(super) const WORKER_QUEUES: &[&str] = QUEUES.first_chunk::<4>().unwrap();
 /// That of the workers with a server.
-pub(super) const SERVER_QUEUE: &str = QUEUES[3];
+pub(super) const SERVER_QUEUE: &str = QUEUES[4];
 /// The main task, one that does the same and that a worker may lack, a command, and the task of the server.
 pub(super) const TASKS: [&str; 4] = ["chaos.work", "chaos.rare", "chaos.command", "chaos.server"];
 /// The program of the server's children. It does what the handler does.
@@ -50,6 +70,8 @@ pub(super) struct Order {
     queue: &'static str,
     priority: &'static str,
     delay_ms: Option<u64>,
+    /// Within which time it must start.
+    start_within_ms: Option<u64>,
     work: Work,
     /// The size of the padding of its payload, in bytes.
     padding: usize,
@@ -57,6 +79,9 @@ pub(super) struct Order {
     pub(super) is_canceled: bool,
     /// Its value of the label that the main task indexes.
     customer: Option<u64>,
+    group: Option<&'static str>,
+    /// Its lock, which several orders have: then one job may stand for several of them.
+    lock: Option<u64>,
 }
 
 /// The payload of the tasks, without padding.
@@ -66,6 +91,9 @@ struct Work {
     busy_ms: u64,
     /// How many attempts fail before one succeeds.
     fails: u32,
+    /// Whether each attempt whose epoch is a multiple of three puts the job off.
+    #[serde(default)]
+    snoozes: bool,
     /// The size of the padding of the result, in bytes.
     returns: usize,
 }
@@ -91,7 +119,12 @@ impl Order {
             70..95 => random.random_range(20..200),
             _ => random.random_range(200..1000),
         };
-        let mut queue = if is_slow { QUEUES[2] } else { QUEUES[random.random_range(0..2)] };
+        let mut queue = match random.random_range(0..10) {
+            _ if is_slow => QUEUES[2],
+            0 => LIMITED,
+            1..5 => QUEUES[0],
+            _ => QUEUES[1],
+        };
         let priority = ["low", "normal", "normal", "normal", "high"][random.random_range(0..5)];
         let delay_ms = random.random_bool(0.03).then(|| random.random_range(1..3000));
         let fails = u32::from(random.random_bool(0.01));
@@ -109,13 +142,67 @@ impl Order {
         if task == TASKS[3] || (task == TASKS[1] && random.random_bool(0.3)) {
             queue = SERVER_QUEUE;
         }
-        let work = Work { number, busy_ms, fails, returns };
+        let snoozes = random.random_bool(0.02);
+        let work = Work { number, busy_ms, fails, snoozes, returns };
         let customer = random.random_bool(0.3).then(|| random.random_range(0..20));
-        Self { number, task, queue, priority, delay_ms, work, padding, is_canceled, customer }
+        let group = random.random_bool(0.3).then(|| GROUPS[random.random_range(0..GROUPS.len())]);
+        let start_within_ms = random.random_bool(0.03).then(|| random.random_range(1..2000));
+        let lock = random.random_bool(0.03).then(|| random.random_range(0..LOCKS));
+        let order = Self {
+            number,
+            task,
+            queue,
+            priority,
+            delay_ms,
+            start_within_ms,
+            work,
+            padding,
+            is_canceled,
+            customer,
+            group,
+            lock,
+        };
+        order.lock.map_or(order.clone(), |_| order.into_unique())
+    }
+
+    /// An order with a lock is for one task and one queue, nobody cancels it and it is not put off: others may have its job.
+    fn into_unique(self) -> Self {
+        let (task, queue, is_canceled) = (TASKS[0], QUEUES[0], false);
+        let (delay_ms, start_within_ms, group) = (None, None, None);
+        let work = Work { snoozes: false, ..self.work };
+        Self { task, queue, work, is_canceled, delay_ms, start_within_ms, group, ..self }
+    }
+
+    pub(super) const fn lock(&self) -> Option<u64> {
+        self.lock
+    }
+
+    /// Whether a job waits for the end of the one that holds this lock; else an order gets that one.
+    pub(super) const fn may_follow(lock: u64) -> bool {
+        lock.is_multiple_of(2)
+    }
+
+    pub(super) const fn queue(&self) -> &'static str {
+        self.queue
+    }
+
+    /// Its queue and its group, if it has one.
+    pub(super) fn place(&self) -> Option<(&'static str, &'static str)> {
+        self.group.map(|group| (self.queue, group))
     }
 
     pub(super) fn is_delayed(&self) -> bool {
         self.delay_ms.is_some()
+    }
+
+    /// How long after its submission it must have started.
+    pub(super) fn starts_within_ms(&self) -> Option<u64> {
+        self.start_within_ms.map(|ms| self.delay_ms.unwrap_or(0) + ms)
+    }
+
+    /// Whether its handler may put it off.
+    pub(super) fn may_be_put_off(&self) -> bool {
+        self.work.snoozes
     }
 
     /// Whether a worker may release the job, because it lacks the task, cannot start a command or has no child that is
@@ -140,9 +227,14 @@ impl Order {
         if self.padding > 0 {
             payload["padding"] = json!("x".repeat(self.padding));
         }
+        let unique = self.lock.map(|lock| {
+            let on_conflict = if Self::may_follow(lock) { "keep_latest" } else { "existing" };
+            json!({ "key": lock.to_string(), "on_conflict": on_conflict })
+        });
         json!({
+            "unique": unique,
             "task": self.task, "queue": self.queue, "priority": self.priority, "payload": payload,
-            "delay_ms": self.delay_ms, "idempotency_key": format!("order-{}", self.number),
+            "group": self.group, "delay_ms": self.delay_ms, "start_within_ms": self.start_within_ms, "idempotency_key": format!("order-{}", self.number),
             "metadata": self.customer.map(|number| json!({ CUSTOMER: number.to_string() })),
         })
     }
@@ -159,6 +251,26 @@ impl Order {
     /// An order with this much padding in its payload and its result.
     pub(super) fn large(padding: usize, returns: usize) -> Self {
         Self { padding, work: Work { returns, ..Work::default() }, ..Self::default() }
+    }
+
+    /// An order of a group.
+    pub(super) fn grouped(group: &'static str) -> Self {
+        Self { queue: QUEUES[0], group: Some(group), ..Self::default() }
+    }
+
+    /// An order of the queue with a limit.
+    pub(super) fn limited() -> Self {
+        Self { queue: LIMITED, ..Self::default() }
+    }
+
+    /// An order that must start in time.
+    pub(super) fn to_start(delay_ms: Option<u64>, start_within_ms: u64) -> Self {
+        Self { delay_ms, start_within_ms: Some(start_within_ms), ..Self::default() }
+    }
+
+    /// An order with a lock.
+    pub(super) fn locked(lock: u64) -> Self {
+        Self { lock: Some(lock), ..Self::default() }
     }
 
     /// An order for the task of the server.
@@ -254,6 +366,9 @@ async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
         if job.cancellation().run_until_cancelled(sleep).await.is_none() {
             return Err(TaskError::retryable("asked to stop"));
         }
+    }
+    if input.snoozes && job.epoch().number().is_multiple_of(3) {
+        return Err(TaskError::snooze(PUT_OFF));
     }
     if job.attempt() <= input.fails {
         return Err(TaskError::retryable("fails as ordered"));

@@ -40,6 +40,10 @@ pub(super) struct Job {
     pub(super) status: String,
     pub(super) epoch: u64,
     pub(super) version: u64,
+    /// When it was accepted.
+    pub(super) created_at: u64,
+    /// When its last attempt started; 0 if it never did.
+    pub(super) started_at: u64,
     pub(super) finished_at: u64,
     pub(super) cancel_requested: bool,
     pub(super) was_delayed: bool,
@@ -182,7 +186,7 @@ async fn count_live(nodes: &mut [Connection]) -> anyhow::Result<u64> {
             for lane in LANES {
                 request.cmd("LLEN").arg(format!("{root}:queue:{queue}:ready:{lane}"));
             }
-            for set in ["delayed", "running"] {
+            for set in ["delayed", "running", "grouped"] {
                 request.cmd("ZCARD").arg(format!("{root}:queue:{queue}:{set}"));
             }
         }
@@ -235,9 +239,17 @@ async fn scan(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeSet<Stri
 
 /// Reads records, each where it is: it is looked for in all partitions.
 async fn read_some(nodes: &mut [Connection], ids: &[String]) -> anyhow::Result<Vec<(String, Job)>> {
-    const FIELDS: [&str; 7] =
-        ["state", "cancel_requested", "run_at", "error", "result", "result_large", "history"];
-    let mut found = vec![<[Option<String>; 7]>::default(); ids.len()];
+    const FIELDS: [&str; 8] = [
+        "state",
+        "spec",
+        "cancel_requested",
+        "run_at",
+        "error",
+        "result",
+        "result_large",
+        "history",
+    ];
+    let mut found = vec![<[Option<String>; 8]>::default(); ids.len()];
     for Connection { redis, roots } in nodes.iter_mut().filter(|node| !node.roots.is_empty()) {
         let mut request = Pipeline::new();
         for id in ids {
@@ -245,7 +257,7 @@ async fn read_some(nodes: &mut [Connection], ids: &[String]) -> anyhow::Result<V
                 request.cmd("HMGET").arg(format!("{root}:job:{id}")).arg(&FIELDS);
             }
         }
-        let records: Vec<[Option<String>; 7]> = request.query_async(redis).await?;
+        let records: Vec<[Option<String>; 8]> = request.query_async(redis).await?;
         for (found, records) in found.iter_mut().zip(records.chunks(roots.len())) {
             let record = records.iter().find(|record| record[0].is_some());
             record.inspect(|&record| found.clone_from(record));
@@ -254,18 +266,23 @@ async fn read_some(nodes: &mut [Connection], ids: &[String]) -> anyhow::Result<V
     ids.iter().zip(found).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
-fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
-    let [state, cancel_requested, run_at, error, result, result_large, history] = record;
+fn read(record: [Option<String>; 8]) -> anyhow::Result<Job> {
+    let [state, spec, cancel_requested, run_at, error, result, result_large, history] = record;
     let state = state.unwrap_or_default();
     let words: Vec<_> = state.split(' ').collect();
     let word = |at: usize| words.get(at).copied().filter(|&word| word != "-");
     let number = |at: usize| word(at).map_or(Ok(0), str::parse);
+    let spec = spec.unwrap_or_default();
+    let created_at =
+        spec.split(' ').next().filter(|at| !at.is_empty()).map_or(Ok(0), str::parse)?;
     let history = history.unwrap_or_default();
     let history = history.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     Ok(Job {
         status: word(0).unwrap_or_default().to_owned(),
         epoch: number(4)?,
         version: number(1)?,
+        created_at,
+        started_at: number(6)?,
         finished_at: number(7)?,
         cancel_requested: cancel_requested.is_some(),
         was_delayed: run_at.is_some(),
@@ -292,6 +309,9 @@ async fn leftovers_of(node: &mut Connection) -> anyhow::Result<Vec<String>> {
     for root in &*roots {
         let quarantined = list(redis, "ZRANGE", format!("{root}:quarantine")).await?;
         found.extend(quarantined.iter().map(|id| format!("{id} was quarantined")));
+        let locks: Vec<String> =
+            cmd("KEYS").arg(format!("{root}:lock:*")).query_async(redis).await?;
+        found.extend(locks.iter().map(|key| format!("{key} is left")));
     }
     for (root, queue) in queues(roots) {
         let root = format!("{root}:queue:{queue}");
@@ -299,13 +319,24 @@ async fn leftovers_of(node: &mut Connection) -> anyhow::Result<Vec<String>> {
             let ids = list(redis, "LRANGE", format!("{root}:ready:{lane}")).await?;
             found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{lane}")));
         }
-        for set in ["delayed", "running"] {
+        for set in [
+            "delayed",
+            "running",
+            "grouped",
+            "grouped_running",
+            "runnable",
+            "delayed_groups",
+            "blocked_groups",
+        ] {
             let ids = list(redis, "ZRANGE", format!("{root}:{set}")).await?;
             found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{set}")));
         }
         let ghosts: Vec<String> =
             cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(redis).await?;
         found.extend(ghosts.iter().map(|id| format!("{id} is left among the ghosts of {queue}")));
+        let groups: Vec<String> =
+            cmd("KEYS").arg(format!("{root}:group:*")).query_async(redis).await?;
+        found.extend(groups.iter().map(|key| format!("{key} is left")));
         let finished = list(redis, "ZRANGE", format!("{root}:finished")).await?;
         // Each member is the ids of several jobs.
         indexed.extend(finished.iter().flat_map(|ids| ids.split(' ')).map(str::to_owned));

@@ -29,8 +29,11 @@ const SETTINGS: &[&str] = &[
     "backoff",
     "priority",
     "retention",
+    "start_within",
     "payload_schema",
     "result_schema",
+    "indexes",
+    "group",
     "inherit_env",
     "env",
     "directory",
@@ -43,6 +46,8 @@ const SETTINGS: &[&str] = &[
 ];
 const SETTING_VALUES: &[&str] = &[
     "\"a\"",
+    "\"/a/0/~1\"",
+    "\"/~\"",
     "\"fuzz.a\"",
     "\"\"",
     "[\"cat\"]",

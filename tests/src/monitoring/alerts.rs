@@ -308,6 +308,24 @@ pub const ALERTS: &[Alert] = &[
         },
     },
     Alert {
+        name: "CrunchSchedulesLate",
+        section: "Schedules are late",
+        severity: Severity::Warning,
+        query: "max(crunch_schedules_late_seconds) > 60",
+        holds_for: "2m",
+        summary: "A tick of a schedule has been due for {{ $value | humanizeDuration }}, and no API submits its job",
+        fires: Example {
+            series: &[("crunch_schedules_late_seconds", "0+60x20")],
+            before: 3,
+            at: 5,
+        },
+        is_silent: Example {
+            series: &[("crunch_schedules_late_seconds", "0 3 90 0x20")],
+            before: 3,
+            at: 20,
+        },
+    },
+    Alert {
         name: "CrunchLeasesLost",
         section: "Workers die or hang",
         severity: Severity::Warning,

@@ -294,12 +294,34 @@ pub const PANELS: &[Row] = &[
             ),
             chart(
                 "Jobs taken back from silent workers",
-                "And outcomes that came too late, or answers of children to nothing; each in a minute",
+                "And outcomes that came too late, answers of children to nothing, and jobs that did not start in time; each in a minute",
                 "short",
                 &[
                     query("sum(increase(crunch_leases_lost_total[1m]))", "leases lost"),
                     query("sum(increase(crunch_stale_settlements_total[1m]))", "late outcomes"),
                     query("sum(increase(crunch_worker_ignored_answers_total[1m]))", "late answers"),
+                    query("sum(increase(crunch_jobs_expired_total[1m]))", "expired jobs"),
+                ],
+            ),
+            chart(
+                "Groups that wait",
+                "Groups with jobs, by what they wait for: a turn, their rate, or the end of one of their jobs",
+                "short",
+                &[query("max by (queue, state) (crunch_queue_groups)", "{{queue}} {{state}}")],
+            ),
+            chart(
+                "Unique jobs and schedules",
+                "Submissions whose lock another job held, and ticks of schedules; each in a minute",
+                "short",
+                &[
+                    query(
+                        "sum by (outcome) (increase(crunch_submissions_conflicting_total[1m]))",
+                        "conflict: {{outcome}}",
+                    ),
+                    query(
+                        "sum by (outcome) (increase(crunch_schedule_ticks_total[1m]))",
+                        "tick: {{outcome}}",
+                    ),
                 ],
             ),
             chart(

@@ -15,7 +15,7 @@ use rustix::fs::{Access, access};
 use super::file_context::FileContext;
 use super::problem::Mistake;
 use super::table::{self, Table, Value, mistake};
-use super::{duration, program, schema};
+use super::{duration, program, schema, unique};
 use crate::Task;
 use crate::process::{Command, Oneshot};
 use crate::task_values::TaskValues;
@@ -52,7 +52,7 @@ pub(super) fn task_name(value: &Value<'_>) -> Result<TaskName, Mistake> {
     if name.is_reserved() { Err(reserved(value, name.as_str())) } else { Ok(name) }
 }
 
-fn queue_name(value: &Value<'_>) -> Result<QueueName, Mistake> {
+pub(super) fn queue_name(value: &Value<'_>) -> Result<QueueName, Mistake> {
     let name: QueueName = table::parsed(value)?;
     if name.is_reserved() { Err(reserved(value, name.as_str())) } else { Ok(name) }
 }
@@ -81,6 +81,9 @@ pub(super) fn values(table: &mut Table<'_>, context: &FileContext) -> TaskValues
         max_payload: table.take("max_payload", payload),
         max_result: table.take("max_result", result),
         indexes: table.take("indexes", indexes),
+        group: table.take("group", table::parsed),
+        unique: unique::read(table),
+        start_within: table.take("start_within", |value| duration::at_least(MIN, value)),
         payload_schema: table.take("payload_schema", |value| schema::read(value, context)),
         result_schema: table.take("result_schema", |value| schema::read(value, context)),
     }

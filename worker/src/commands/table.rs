@@ -29,6 +29,11 @@ impl<'a> Table<'a> {
         Self { entries, at, taken: BTreeSet::new(), mistakes: Vec::new() }
     }
 
+    /// Whether it has a key, with whatever value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// Returns the value of a key. `None` if it is missing or invalid; an invalid value is added to the mistakes.
     pub(super) fn take<T>(
         &mut self,
@@ -61,8 +66,8 @@ impl<'a> Table<'a> {
         key: &'static str,
         read: impl FnOnce(&'a Value<'a>) -> Result<T, Mistake>,
     ) -> Option<(Range<usize>, T)> {
-        if !self.entries.contains_key(key) {
-            self.note(self.at.clone(), format!("{key} is missing"));
+        if !self.has(key) {
+            self.note_missing(&format!("{key} is missing"));
         }
         self.take_spanned(key, read)
     }
@@ -84,6 +89,11 @@ impl<'a> Table<'a> {
         for Mistake { at, what } in inner.mistakes {
             self.note(at, format!("{key}: {what}"));
         }
+    }
+
+    /// Adds a mistake about what the table does not have.
+    pub(super) fn note_missing(&mut self, what: &str) {
+        self.note(self.at.clone(), what.to_owned());
     }
 
     /// Adds a mistake.

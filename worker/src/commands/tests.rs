@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
-use crunch_common::job::Priority;
+use crunch_common::job::{OnConflict, Priority, Unique};
 use crunch_common::task::{Indexes, TaskDescriptor};
 use tempfile::TempDir;
 
@@ -78,6 +78,9 @@ fn every_key_finds_its_place() {
         max_payload = 1_048_576
         max_result = 2_097_152
         indexes = ["customer", "region"]
+        group = "/customer/id"
+        start_within = "30m"
+        unique = { fields = ["/customer"], on_conflict = "replace", max_wait = "5m" }
         cwd = "sub"
         inherit_env = ["NOT_SET_ANYWHERE"]
 
@@ -100,6 +103,13 @@ fn every_key_finds_its_place() {
         max_payload: 1_048_576,
         max_result: Some(2_097_152),
         indexes: Indexes::new(["customer", "region"]).unwrap(),
+        group: Some("/customer/id".parse().unwrap()),
+        start_within_ms: Some(1_800_000),
+        unique: Some(
+            Unique::by_fields(["/customer".parse().unwrap()])
+                .on_conflict(OnConflict::Replace)
+                .max_wait(Duration::from_secs(300)),
+        ),
         ..TaskDescriptor::new("word.count".parse().unwrap())
     };
     assert_eq!(descriptor(&registry, "word.count"), expected);
@@ -137,11 +147,11 @@ command = ['sh']
 ";
     let expected = [
         "tasks.toml:1: builtin: expected true or false, found \"no\"",
-        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, server, task",
+        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, schedule, server, task",
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
-        "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, indexes, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
+        "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, group, indexes, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, start_within, timeout, unique",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
         "tasks.toml:14: priority: \"highest\": expected one of urgent, high, normal, low",
@@ -175,9 +185,24 @@ fn values_out_of_their_range_are_refused() {
         ("timeout = '0s'", "timeout: expected at least 1ms"),
         ("timeout = '400d'", "timeout: expected at most a year (366d)"),
         ("retention = '0d'", "retention: expected at least 1ms"),
+        ("start_within = '0s'", "start_within: expected at least 1ms"),
+        ("unique = 'customer'", "unique: expected"),
+        (
+            "unique = { fields = ['customer'] }",
+            "unique: fields: \"customer\": expected a JSON Pointer",
+        ),
+        ("unique = { for = '0s' }", "unique: for: expected at least 1ms"),
+        ("unique = { for = '1h', until = 'end' }", "unique: for: excludes until"),
+        (
+            "unique = { on_conflict = 'ignore' }",
+            "unique: on_conflict: \"ignore\": expected one of existing",
+        ),
+        ("unique = { keys = 'a' }", "unique: unknown key \"keys\"; known keys: fields, for, key"),
         ("indexes = ['a', 'a']", "indexes: \"a\" is listed twice"),
         ("indexes = ['a', 'b', 'c', 'd']", "indexes: at most 3 labels can be indexed"),
         ("indexes = 'a'", "indexes: expected a list"),
+        ("group = 'customer'", "group: \"customer\": expected a JSON Pointer of at most 256 bytes"),
+        ("group = ['/a']", "group: expected"),
         ("max_attempts = 0", "max_attempts: expected a whole number from 1 to 100, found 0"),
         ("max_attempts = -1", "max_attempts: expected a whole number from 1 to 100, found -1"),
         ("max_attempts = 1.5", "max_attempts: expected a whole number from 1 to 100, found 1.5"),
@@ -219,7 +244,7 @@ fn a_server_has_the_values_of_the_file_and_defaults() {
     let folder = Folder::with(text);
     let commands = Commands::read(&folder.0.path().join("tasks.toml"), 1024, 4).unwrap();
     assert_eq!(commands.most_children(), 2 * (4 + 3));
-    let servers = commands.join(&mut Registry::default()).unwrap();
+    let servers = commands.join(&mut Registry::default()).unwrap().servers;
     let [first, second] = &servers[..] else { panic!("{servers:?}") };
     assert_eq!((&first.name[..], first.processes, first.concurrency), ("server-1", 4, None));
     assert_eq!((first.max_jobs, first.max_memory, first.idle_exit), (None, None, None));

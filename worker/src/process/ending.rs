@@ -1,6 +1,7 @@
 //! The result of a job by how its command ended: the table in `docs/commands.md`.
 
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use crunch_common::job::{ContentType, ErrorCode, JobError, Payload};
 use rustix::process::Signal;
@@ -99,6 +100,9 @@ fn failure(how: How, output: CommandOutput) -> TaskError {
     if reported.machine {
         // Without the last lines: the reason is written to the worker's log, and they may contain a payload.
         return TaskError::machine(message.unwrap_or(end));
+    }
+    if let Some(delay) = reported.snooze_ms {
+        return TaskError::snooze(Duration::from_millis(delay));
     }
     let message = message.unwrap_or_else(|| with_last_lines(&end, &output.tail));
     let retryable = reported.retryable.unwrap_or(retryable);

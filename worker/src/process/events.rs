@@ -24,6 +24,8 @@ pub(super) struct ReportedError {
     pub(super) message: Option<String>,
     /// Default: by the exit code.
     pub(super) retryable: Option<bool>,
+    /// For how long the job is put off; then nothing failed.
+    pub(super) snooze_ms: Option<u64>,
     /// Whether the fault is the machine's, not the job's.
     #[serde(default)]
     pub(super) machine: bool,
@@ -78,11 +80,15 @@ mod tests {
             code: Some("no_disk".parse().unwrap()),
             message: Some("full".to_owned()),
             retryable: Some(false),
+            snooze_ms: None,
             machine: false,
         };
         assert_eq!(parsed, Ok(Event::Error(error)));
         let empty = ReportedError::default();
         assert_eq!(Event::parse(r#"{"error":{}}"#), Ok(Event::Error(empty.clone())));
+        let snooze = Event::parse(r#"{"error":{"snooze_ms":500}}"#);
+        let put_off = ReportedError { snooze_ms: Some(500), ..empty.clone() };
+        assert_eq!(snooze, Ok(Event::Error(put_off)));
         let of_machine = Event::parse(r#"{"error":{"machine":true}}"#);
         assert_eq!(of_machine, Ok(Event::Error(ReportedError { machine: true, ..empty })));
     }
@@ -95,6 +101,7 @@ mod tests {
             (r#"{"progress":40}"#, "from 0 to 1"),
             (r#"{"progress":"0.4"}"#, "invalid type"),
             (r#"{"message":"hello"}"#, "neither progress nor error"),
+            (r#"{"error":{"snooze_ms":-1}}"#, "invalid value"),
             (r#"{"error":{"code":"No Disk"}}"#, "1 to 64 characters"),
             (r#"{"progress":0.1}{"progress":0.2}"#, "trailing"),
             (r#"[0.4,"",null]"#, "not a JSON object"),

@@ -1,6 +1,7 @@
 //! Why the command `run` has no result, and its exit code.
 
 use std::io;
+use std::time::Duration;
 
 use crunch_common::broker::ReleaseCause;
 use crunch_common::job::{InvalidMetadata, JobError};
@@ -67,6 +68,14 @@ pub enum RunError {
         /// Why not.
         reason: String,
     },
+    /// The handler puts the job off.
+    #[error("{task} puts the job off: a worker would run it again after {delay:?}, uncharged")]
+    Snoozed {
+        /// The task.
+        task: TaskName,
+        /// How long the job would wait.
+        delay: Duration,
+    },
     /// No child of a server could start.
     #[error("no child of server {name} could start: {problem}")]
     Server {
@@ -96,6 +105,7 @@ impl RunError {
             Self::Retried { .. }
             | Self::Failed { .. }
             | Self::Released { .. }
+            | Self::Snoozed { .. }
             | Self::Server { .. }
             | Self::System(_) => 1,
             Self::Interrupted => 130,
@@ -110,6 +120,7 @@ impl RunError {
             Outcome::Failed(error) => Self::Failed { task, error },
             Outcome::Rejected(reason) => Self::Rejected { reason },
             Outcome::Released(ReleaseCause::Machine(reason)) => Self::Released { task, reason },
+            Outcome::Snoozed { delay } => Self::Snoozed { task, delay },
             // Only an interruption cancels the job here, and only the end of the runtime releases it otherwise.
             Outcome::Canceled | Outcome::Released(_) | Outcome::Succeeded => Self::Interrupted,
         }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crunch_common::Pointer;
 use crunch_common::backoff::Backoff;
-use crunch_common::job::{ContentType, MAX_ATTEMPTS_LIMIT, MAX_DURATION, Priority};
+use crunch_common::job::{ContentType, MAX_ATTEMPTS_LIMIT, MAX_DURATION, Priority, Unique};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
 use crunch_common::task::{Indexes, TaskDescriptor, TaskName};
@@ -36,6 +37,9 @@ struct DeclaredTask<'a> {
     max_payload: Option<u64>,
     max_result: Option<u64>,
     indexes: Option<Vec<String>>,
+    group: Option<String>,
+    start_within_ms: Option<u64>,
+    unique: Option<Unique>,
     #[serde(borrow)]
     payload_schema: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -93,6 +97,7 @@ impl DeclaredTask<'_> {
         let most_ms = whole_ms(MAX_DURATION);
         within("timeout_ms", self.timeout_ms, 1, most_ms)?;
         within("retention_ms", self.retention_ms, 1, most_ms)?;
+        within("start_within_ms", self.start_within_ms, 1, most_ms)?;
         within("max_attempts", self.max_attempts.map(u64::from), 1, MAX_ATTEMPTS_LIMIT.into())?;
         within("max_payload", self.max_payload, 0, TaskDescriptor::MAX_PAYLOAD_LIMIT)?;
         within("max_result", self.max_result, 1, TaskDescriptor::MAX_RESULT_LIMIT)?;
@@ -108,6 +113,7 @@ impl DeclaredTask<'_> {
             return Err("backoff: base_ms is longer than max_ms, or that than a year".to_owned());
         }
         let indexes = self.indexes.map(Indexes::new).transpose();
+        let group = self.group.map(|pointer| pointer.parse::<Pointer>()).transpose();
         Ok(TaskValues {
             queue: self.queue,
             description: self.description,
@@ -121,6 +127,9 @@ impl DeclaredTask<'_> {
             max_payload: self.max_payload,
             max_result: self.max_result,
             indexes: indexes.map_err(|error| format!("indexes: {error}"))?,
+            group: group.map_err(|error| format!("group: {error}"))?,
+            start_within: self.start_within_ms.map(Duration::from_millis),
+            unique: self.unique,
             payload_schema: schema("payload_schema", self.payload_schema)?,
             result_schema: schema("result_schema", self.result_schema)?,
         })
@@ -152,7 +161,7 @@ mod tests {
     #[test]
     fn the_values_of_the_file_win_over_those_of_the_child_and_defaults_fill_the_rest() {
         let body = br#"[{"name":"a","queue":"q","timeout_ms":5,"payload_schema":{"type":"object"},
-            "retention_ms":null,"indexes":["customer"],"later":[1]},{"name":"b"}]"#;
+            "retention_ms":null,"indexes":["customer"],"group":"/customer","start_within_ms":9,"later":[1]},{"name":"b"}]"#;
         let values = TaskValues {
             max_attempts: Some(7),
             queue: Some("f".parse().unwrap()),
@@ -165,6 +174,8 @@ mod tests {
         assert_eq!(first.timeout, Duration::from_millis(5));
         assert!(first.payload_schema.is_some());
         assert!(first.indexes.contains("customer"));
+        assert_eq!(first.group.as_ref().unwrap().as_str(), "/customer");
+        assert_eq!(first.start_within_ms, Some(9));
         assert_eq!(*second, TaskDescriptor::new("b".parse().unwrap()));
     }
 
@@ -185,6 +196,7 @@ mod tests {
             (r#"[{"name":"crunch.webhooks"}]"#, "is reserved"),
             (r#"[{"name":"a"},{"name":"a"}]"#, "\"a\" twice"),
             (r#"[{"name":"a","timeout_ms":0}]"#, "timeout_ms: 0 is not from 1"),
+            (r#"[{"name":"a","start_within_ms":0}]"#, "start_within_ms: 0 is not from 1"),
             (r#"[{"name":"a","max_attempts":101}]"#, "max_attempts: 101"),
             (r#"[{"name":"a","accepts":[]}]"#, "at least one"),
             (r#"[{"name":"a","backoff":{"base_ms":2,"max_ms":1}}]"#, "longer than max_ms"),
@@ -192,6 +204,8 @@ mod tests {
             (r#"[{"name":"a","payload_schema":"x"}]"#, "payload_schema"),
             (r#"[{"name":"a","indexes":["b","b"]}]"#, "indexes: \"b\" is listed twice"),
             (r#"[{"name":"a","indexes":["b","c","d","e"]}]"#, "indexes: at most 3 labels"),
+            (r#"[{"name":"a","group":"customer"}]"#, "group: expected a JSON Pointer"),
+            (r#"[{"name":"a","group":7}]"#, "[0].group"),
             (r#"[{"name":"a","indexes":[""]}]"#, "indexes: \"\" is not the name of a label"),
         ];
         for (body, why) in cases {

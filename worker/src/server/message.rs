@@ -97,6 +97,8 @@ pub(crate) struct ReportedFailure {
     pub(crate) message: Option<String>,
     pub(crate) retryable: Option<bool>,
     pub(crate) after_ms: Option<u64>,
+    /// For how long the job is put off; then nothing failed.
+    pub(crate) snooze_ms: Option<u64>,
     #[serde(default)]
     pub(crate) machine: bool,
 }

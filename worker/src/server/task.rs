@@ -223,10 +223,13 @@ async fn result(
 }
 
 fn failure(reported: ReportedFailure) -> TaskError {
-    let ReportedFailure { code, message, retryable, after_ms, machine } = reported;
+    let ReportedFailure { code, message, retryable, after_ms, snooze_ms, machine } = reported;
     let message = message.unwrap_or_default();
     if machine {
         return TaskError::machine(message);
+    }
+    if let Some(delay) = snooze_ms {
+        return TaskError::snooze(Duration::from_millis(delay));
     }
     let code = code.unwrap_or_else(ErrorCode::task_failed);
     let retryable = retryable.unwrap_or(true);

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crunch_common::Pointer;
 use crunch_common::backoff::Backoff;
-use crunch_common::job::{ContentType, MAX_DURATION, Priority};
+use crunch_common::job::{ContentType, MAX_DURATION, Priority, Unique};
 use crunch_common::queue::QueueName;
 use crunch_common::schema::Schema;
 use crunch_common::task::{Indexes, TaskDescriptor};
@@ -148,6 +149,25 @@ impl Task {
         self
     }
 
+    /// Sets within which time a job must start, from its submission or, if it has a delay, from the end of that: a job that
+    /// is not claimed by then is canceled, with the code `expired`. A job that sets its own `start_within_ms` has that.
+    /// Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # async fn remind(_job: JobContext, _user: u32) -> Result<(), TaskError> {
+    /// #     Ok(())
+    /// # }
+    ///
+    /// let task = Task::new("remind", remind).start_within(Duration::from_secs(600));
+    /// ```
+    #[must_use]
+    pub fn start_within(mut self, time: Duration) -> Self {
+        self.descriptor.start_within_ms = Some(whole_ms(time.min(MAX_DURATION)));
+        self
+    }
+
     /// Indexes labels of its jobs, at most three: `GET /jobs?metadata.customer=acme` then finds the jobs with that label
     /// among millions. Values above 64 bytes are not indexed. Default none.
     ///
@@ -165,6 +185,46 @@ impl Task {
     pub fn indexes(mut self, labels: &[&str]) -> Self {
         self.descriptor.indexes =
             Indexes::new(labels.iter().copied()).expect("indexes in code are valid");
+        self
+    }
+
+    /// Puts its jobs into groups, by a value in their JSON payload: a JSON Pointer (RFC 6901) to a string, a number or a
+    /// boolean. The groups of a queue take turns, so that one customer with many jobs delays no other. A job whose
+    /// payload has nothing or null there is in no group, and one that names a group itself is in that. Default none.
+    ///
+    /// ```
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # async fn resize(_job: JobContext, width: u32) -> Result<u32, TaskError> {
+    /// #     Ok(width)
+    /// # }
+    /// let task = Task::new("resize", resize).group("/customer/id");
+    /// ```
+    ///
+    /// # Panics
+    /// If it is not a JSON Pointer, or longer than 256 bytes.
+    #[must_use]
+    pub fn group(mut self, pointer: &str) -> Self {
+        let pointer: Pointer = pointer.parse().expect("a JSON Pointer in code is valid");
+        self.descriptor.group = Some(pointer);
+        self
+    }
+
+    /// Makes its jobs unique, unless they say otherwise: while one holds its lock, another one of the same queue and group that
+    /// is unique by the same is not simply added. Default: they are not.
+    ///
+    /// ```
+    /// use crunch_worker::{OnConflict, Unique};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # async fn import(_job: JobContext, _customer: u32) -> Result<(), TaskError> {
+    /// #     Ok(())
+    /// # }
+    ///
+    /// let unique = Unique::by_fields(["/customer".parse().unwrap()]).on_conflict(OnConflict::KeepLatest);
+    /// let task = Task::new("import", import).unique(unique);
+    /// ```
+    #[must_use]
+    pub fn unique(mut self, unique: Unique) -> Self {
+        self.descriptor.unique = Some(unique);
         self
     }
 

@@ -79,6 +79,11 @@ pub enum Outcome {
     Failed(JobError),
     /// The job is released, and its attempt is not charged: the machine cannot run it, or the worker shuts down.
     Released(ReleaseCause),
+    /// The handler puts the job off, and its attempt is not charged.
+    Snoozed {
+        /// How long the job waits.
+        delay: Duration,
+    },
     /// The job was canceled.
     Canceled,
     /// The API would reject the payload for this reason. The handler did not run.
@@ -94,6 +99,7 @@ impl Report {
             broker::Outcome::Fail(error) => (Outcome::Failed(error), None),
             broker::Outcome::Cancel(_) => (Outcome::Canceled, None),
             broker::Outcome::Release(cause) => (Outcome::Released(cause), None),
+            broker::Outcome::Snooze { delay } => (Outcome::Snoozed { delay }, None),
         };
         Self { outcome, result, progress, log }
     }
@@ -152,6 +158,7 @@ impl Report {
             Outcome::Retried { error, .. } | Outcome::Failed(error) => Some(error),
             Outcome::Succeeded
             | Outcome::Released(_)
+            | Outcome::Snoozed { .. }
             | Outcome::Canceled
             | Outcome::Rejected(_) => None,
         }

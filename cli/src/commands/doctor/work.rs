@@ -170,6 +170,9 @@ fn queues(queues: &[Queue], findings: &mut Findings) {
         if waiting == 0 {
             continue;
         }
+        if queue.workers > 0 {
+            parked(queue, findings);
+        }
         if queue.paused {
             findings.warning(
                 "queues",
@@ -191,6 +194,22 @@ fn queues(queues: &[Queue], findings: &mut Findings) {
         }
     }
     findings.ok_unless_found(before, "queues", format!("{}; no job waits in vain", queues.len()));
+}
+
+/// Jobs whose task none of the queue's workers can run.
+fn parked(queue: &Queue, findings: &mut Findings) {
+    for parked in queue.parked.iter().filter(|parked| parked.workers == 0) {
+        let oldest = Duration::from_millis(parked.oldest_age_ms.unwrap_or_default());
+        let (name, task, waiting) = (&queue.name, &parked.task, jobs(parked.jobs));
+        findings.fault(
+            "queues",
+            format!(
+                "no worker of {name} can run {task}, and {waiting} wait for one, the oldest for {}",
+                age(oldest)
+            ),
+            format!("start a worker with that task; see crunch jobs --queue {name} --task {task}"),
+        );
+    }
 }
 
 fn errors(groups: &[ErrorGroup], findings: &mut Findings) {

@@ -51,6 +51,7 @@ struct Group {
 #[derive(Debug, Default)]
 struct Report {
     accepted: u64,
+    existing: u64,
     refused: u64,
     errors: Vec<Value>,
     /// Whether a line was rejected that may be accepted later.
@@ -89,23 +90,24 @@ pub(super) fn run(
     // Removes it from the terminal.
     report.bar = None;
     if let Err(error) = sent {
-        let accepted = format::jobs(report.accepted);
-        log::note(&format!("{accepted} accepted; to go on, repeat this command with --key {run}"));
+        let counts = report.counts();
+        log::note(&format!("{counts}; to go on, repeat this command with --key {run}"));
         return Err(error);
     }
     print(session, report)
 }
 
 fn print(session: &mut Session<'_>, report: Report) -> Result<Exit, Error> {
-    let Report { accepted, refused, errors, has_temporary, .. } = report;
+    let counts = report.counts();
+    let Report { accepted, existing, refused, errors, has_temporary, .. } = report;
     if session.output.json {
-        let document = json!({ "accepted": accepted, "refused": refused, "errors": errors });
+        let document = json!({ "accepted": accepted, "existing": existing, "refused": refused,
+            "errors": errors });
         session.output.own_document(&document)?;
     } else if session.output.is_terminal {
-        let accepted = format::jobs(accepted);
-        session.output.line(&format!("{accepted} accepted, {refused} lines refused"))?;
+        session.output.line(&format!("{counts}, {refused} lines refused"))?;
     } else {
-        session.output.line(&format!("{accepted}\t{refused}"))?;
+        session.output.line(&format!("{accepted}\t{refused}\t{existing}"))?;
     }
     Ok(match (refused, has_temporary) {
         (0, _) => Exit::Done,
@@ -233,8 +235,18 @@ fn is_temporary(error: &LineError) -> bool {
 }
 
 impl Report {
+    /// How many jobs the lines created, and for how many lines another job stands.
+    fn counts(&self) -> String {
+        let accepted = format::jobs(self.accepted);
+        match self.existing {
+            0 => format!("{accepted} accepted"),
+            existing => format!("{accepted} accepted, {existing} existing"),
+        }
+    }
+
     fn add(&mut self, group: &Group, lines: Lines) {
         self.accepted += lines.accepted;
+        self.existing += lines.existing;
         self.refused += lines.refused;
         for error in lines.errors {
             let at = usize::try_from(error.line.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -248,7 +260,7 @@ impl Report {
                 self.errors.push(json!({ "line": number, "problem": error.document }));
             }
         }
-        let text = format!("{} accepted", format::jobs(self.accepted));
+        let text = self.counts();
         if let Some(bar) = &mut self.bar {
             bar.show_count(&text);
         }

@@ -6,6 +6,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::ms;
+use super::unique::Unique;
 use crate::client::Request;
 use crate::completion;
 use crate::format::{parse_duration, parse_label, parse_time};
@@ -20,6 +22,9 @@ pub(super) struct Options {
     /// Its order within the queue
     #[arg(long, value_name = "WHICH", value_parser = ["low", "normal", "high", "urgent"])]
     priority: Option<String>,
+    /// The group in whose turns it is claimed, such as a customer. Default: the task's, or none
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// Run no earlier than this time (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "delay")]
     at: Option<Timestamp>,
@@ -32,6 +37,9 @@ pub(super) struct Options {
     /// How long after its submission the job is useful
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<Duration>,
+    /// Within which time the job must start, from its submission or the end of its delay; else it is canceled
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    start_within: Option<Duration>,
     /// How many attempts there are, the first included
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
@@ -47,10 +55,8 @@ pub(super) struct Options {
     /// The URL that is notified when the job ends
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
-}
-
-fn ms(duration: Option<Duration>) -> Value {
-    duration.map_or(Value::Null, |duration| json!(duration.as_millis() as u64))
+    #[command(flatten)]
+    pub(super) unique: Unique,
 }
 
 impl Options {
@@ -59,10 +65,12 @@ impl Options {
         let all = [
             ("queue", json!(self.queue)),
             ("priority", json!(self.priority)),
+            ("group", json!(self.group)),
             ("run_at", json!(self.at.map(|at| at.to_string()))),
             ("delay_ms", ms(self.delay)),
             ("timeout_ms", ms(self.timeout)),
             ("deadline_ms", ms(self.deadline)),
+            ("start_within_ms", ms(self.start_within)),
             ("max_attempts", json!(self.max_attempts)),
             ("retention_ms", ms(self.retention)),
             ("durability", json!(self.durability)),
@@ -79,6 +87,9 @@ impl Options {
         for (key, value) in &self.metadata {
             request = request.query(&format!("metadata.{key}"), value);
         }
+        for (name, value) in self.unique.parameters() {
+            request = request.query(&name, &value);
+        }
         request.query_if("webhook.url", self.webhook.as_ref())
     }
 
@@ -94,13 +105,19 @@ impl Options {
         if let Some(url) = &self.webhook {
             members.insert("webhook".to_owned(), json!({ "url": url }));
         }
+        if let Some(unique) = self.unique.member() {
+            members.insert("unique".to_owned(), unique);
+        }
         let text = Value::Object(members).to_string();
         text[1..text.len() - 1].to_owned()
     }
 
     /// Whether any is given.
     pub(super) fn is_empty(&self) -> bool {
-        self.values().is_empty() && self.metadata.is_empty() && self.webhook.is_none()
+        self.values().is_empty()
+            && self.metadata.is_empty()
+            && self.webhook.is_none()
+            && self.unique.member().is_none()
     }
 }
 
@@ -112,13 +129,14 @@ mod tests {
     fn the_members_of_a_body_have_the_names_of_the_api() {
         let options = Options {
             queue: Some("q".to_owned()),
+            group: Some("g/1".to_owned()),
             delay: Some(Duration::from_secs(5)),
             metadata: vec![("a".to_owned(), "\"b".to_owned())],
             webhook: Some("https://a".to_owned()),
             ..Options::default()
         };
         let body: Value = serde_json::from_str(&format!("{{{}}}", options.members("t"))).unwrap();
-        let expected = json!({ "task": "t", "queue": "q", "delay_ms": 5000,
+        let expected = json!({ "task": "t", "queue": "q", "group": "g/1", "delay_ms": 5000,
             "metadata": { "a": "\"b" }, "webhook": { "url": "https://a" } });
         assert_eq!(body, expected);
     }

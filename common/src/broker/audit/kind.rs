@@ -19,8 +19,8 @@ crate::word_enum! {
         Ghost = "ghost",
         /// A canceled job in a ready list that is not marked as a ghost.
         Unmarked = "unmarked",
-        /// An ended job that is missing from `finished` or `failed`, or from the group of its error; or any job that is missing
-        /// from an index that it names.
+        /// An ended job that is missing from `finished` or `failed`, or from the group of its error; one that waits in a group and
+        /// is missing there, or not at its priority; or any job that is missing from an index that it names.
         Unlisted = "unlisted",
         /// A job with optional fields that its field `optional` does not name: they are not read.
         Overlooked = "overlooked",
@@ -31,9 +31,14 @@ crate::word_enum! {
         Log = "log",
         /// An idempotency key that refers to no job.
         Idempotency = "idempotency",
+        /// A lock that names a job which cannot hold it or wait for it, or a live job that its lock does not name.
+        Lock = "lock",
+        /// A group with jobs and no turn: none of them would be claimed; or one with a turn and no jobs.
+        Turn = "turn",
         /// More than one wake-up token.
         Tokens = "tokens",
-        /// A queue in use that sweeps do not visit, or would visit too late; or an error group that lists do not show.
+        /// A queue in use that sweeps do not visit, or would visit too late; or an error group that lists do not
+        /// show; or a schedule that no process looks at in time, or that lists do not show.
         Unindexed = "unindexed",
         /// A record that was put in quarantine because it could not be read.
         Quarantined = "quarantined",
@@ -57,7 +62,7 @@ impl FindingKind {
             Self::Ghost => "ghosts that are in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are not marked as ghosts",
             Self::Unlisted => {
-                "jobs missing from finished, failed, the group of their error or an index"
+                "jobs missing from finished, failed, their group, the group of their error or an index"
             }
             Self::Overlooked => "jobs with optional fields that `optional` does not name",
             Self::Expiry => {
@@ -65,9 +70,13 @@ impl FindingKind {
             }
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that refer to no job",
+            Self::Lock => {
+                "locks that name jobs which cannot hold them, or do not name those that should"
+            }
+            Self::Turn => "groups with jobs and no turn, or with a turn and no jobs",
             Self::Tokens => "queues with more than one wake-up token",
             Self::Unindexed => {
-                "queues in use that sweeps do not visit, or too late, and error groups that lists do not show"
+                "queues in use that sweeps do not visit, or too late, error groups that lists do not show, and schedules that no process looks at"
             }
             Self::Quarantined => "records in quarantine because they could not be read",
             Self::Unreadable => "keys and entries that cannot be read",

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::membership::Membership;
 use super::suspect::Place;
 use crate::broker::keys::Lane;
 use crate::broker::{ErrorGroupId, IndexId};
 use crate::job::{JobId, Partition, Priority, Status};
 use crate::queue::QueueName;
+use crate::schedule::ScheduleName;
 use crate::task::TaskName;
 
-/// Places as bits: ready, delayed, running, finished, failed, deadlines, an error group.
+/// Places as bits: ready, delayed, running, finished, failed, deadlines, an error group, the jobs in groups.
 const READY: u8 = 1;
 const DELAYED: u8 = 2;
 const RUNNING: u8 = 4;
@@ -18,6 +20,7 @@ const FINISHED: u8 = 8;
 const FAILED: u8 = 16;
 const DEADLINES: u8 = 32;
 const ERROR_GROUP: u8 = 64;
+const GROUPED: u8 = 128;
 
 /// From these numbers of losses and of failed hand-overs on a job is solitary; as in `lifecycle.lua`.
 const SOLITARY_LOSSES: u64 = 2;
@@ -58,11 +61,28 @@ pub(super) struct ExpectedPlace {
     pub(super) unheard: u64,
     /// Its task, if it is parked.
     pub(super) parked: Option<TaskName>,
+    /// The digest of the lock that must name it.
+    pub(super) lock: Option<String>,
+    /// Whether it has a deadline, or has yet to start in time.
     pub(super) deadline: bool,
     pub(super) error_group: Option<ErrorGroupId>,
+    /// Its group, in which it waits unless it is solitary.
+    pub(super) group: Option<Membership>,
     /// Nothing is noted of these.
     pub(super) indexes: Vec<IndexId>,
     pub(super) version: u64,
+}
+
+impl ExpectedPlace {
+    const fn is_solitary(&self) -> bool {
+        self.losses >= SOLITARY_LOSSES || self.unheard >= SOLITARY_UNHEARD
+    }
+
+    /// Whether it is ready and in its group, not in a lane.
+    pub(super) fn waits_in_group(&self) -> bool {
+        let in_lane = self.is_solitary() || self.parked.is_some();
+        self.status == Status::Queued && self.group.is_some() && !in_lane
+    }
 }
 
 /// The comparison of a list entry with its job's record.
@@ -85,6 +105,7 @@ pub(super) struct Notes {
     groups: HashMap<ErrorGroupId, u32>,
     /// The error groups of each partition.
     groups_in: BTreeSet<(Partition, ErrorGroupId)>,
+    schedules: BTreeSet<(Partition, ScheduleName)>,
 }
 
 impl Notes {
@@ -121,6 +142,16 @@ impl Notes {
         std::mem::take(&mut self.groups_in)
     }
 
+    /// Notes a schedule of a partition.
+    pub(super) fn schedule(&mut self, partition: Partition, name: ScheduleName) {
+        self.schedules.insert((partition, name));
+    }
+
+    /// Takes the schedules that were found.
+    pub(super) fn take_schedules(&mut self) -> BTreeSet<(Partition, ScheduleName)> {
+        std::mem::take(&mut self.schedules)
+    }
+
     /// Returns the queue with that number.
     pub(super) fn queue_at(&self, number: u32) -> Option<(Partition, QueueName)> {
         self.queues.get(number as usize).cloned()
@@ -130,11 +161,11 @@ impl Notes {
     pub(super) fn expect(&mut self, id: JobId, expected: &ExpectedPlace) {
         let deadline = expected.deadline && !expected.status.is_terminal();
         let group = expected.error_group.as_ref().filter(|_| expected.status == Status::Failed);
-        let places = places_of(expected.status)
+        let places = if expected.waits_in_group() { GROUPED } else { places_of(expected.status) }
             | if deadline { DEADLINES } else { 0 }
             | if group.is_some() { ERROR_GROUP } else { 0 };
         let group = group.map_or(NOWHERE, |group| self.group(group));
-        let solitary = expected.losses >= SOLITARY_LOSSES || expected.unheard >= SOLITARY_UNHEARD;
+        let solitary = expected.is_solitary();
         let lane = match &expected.parked {
             _ if solitary => LaneNote::Solitary,
             Some(task) => LaneNote::Parked(self.task(task)),
@@ -217,8 +248,13 @@ const fn bit_of(place: &Place) -> u8 {
         Place::Finished => FINISHED,
         Place::Failed => FAILED,
         Place::ErrorGroup(_) => ERROR_GROUP,
-        // Nothing is noted of indexes.
-        Place::Ghosts | Place::Quarantine | Place::Index(_) => 0,
+        Place::Grouped => GROUPED,
+        // Nothing is noted of indexes and of single groups.
+        Place::Ghosts
+        | Place::Quarantine
+        | Place::Index(_)
+        | Place::Group(_)
+        | Place::GroupRunning(_) => 0,
     }
 }
 

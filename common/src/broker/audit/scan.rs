@@ -2,8 +2,11 @@
 
 use redis::Value;
 
+use super::groups::{Group, Grouped};
 use super::indexes;
 use super::kind::FindingKind;
+use super::locks;
+use super::membership::Membership;
 use super::notes::ExpectedPlace;
 use super::suspect::Suspect;
 use super::{Auditor, Progress};
@@ -19,7 +22,7 @@ use crate::task::TaskName;
 const PAGE: usize = 200;
 
 /// The fields of a record that the scan reads.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 28] = [
     "tombstone",
     "state",
     "spec",
@@ -31,6 +34,9 @@ const FIELDS: [&str; 23] = [
     "deadline",
     "error_group",
     "indexes",
+    "group",
+    "start_by",
+    "unique",
     // For the following it only checks whether they exist.
     "run_at",
     "cancel_requested",
@@ -44,6 +50,8 @@ const FIELDS: [&str; 23] = [
     "generation",
     "watched",
     "webhook",
+    "snoozes",
+    "schedule",
 ];
 /// Index of the first optional field: few jobs have them, and the field before it, `optional`, names those a job has.
 const OPTIONAL: usize = 4;
@@ -54,7 +62,9 @@ struct Page {
     jobs: Vec<JobId>,
     attachments: Vec<JobId>,
     idempotency: Vec<(Partition, String)>,
+    locks: Vec<(Partition, String)>,
     indexes: Vec<(Partition, IndexId)>,
+    groups: Vec<Group>,
 }
 
 impl<W: FnMut(Progress)> Auditor<W> {
@@ -79,7 +89,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.read_jobs(&page.jobs).await?;
             self.read_attachments(&page.attachments).await?;
             self.read_idempotency(page.idempotency).await?;
+            self.check_locks(page.locks).await?;
             self.check_indexes(&page.indexes).await?;
+            self.check_groups(&page.groups).await?;
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
                 return Ok(());
@@ -99,9 +111,15 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 KeyName::Idempotency(partition, digest) => {
                     page.idempotency.push((partition, digest));
                 }
+                KeyName::Lock(partition, digest) => page.locks.push((partition, digest)),
                 KeyName::Queue(partition, name) => {
                     self.notes.queue(partition, &name);
                 }
+                KeyName::Group(partition, queue, group) => {
+                    self.notes.queue(partition, &queue);
+                    page.groups.push((partition, queue, group));
+                }
+                KeyName::Schedule(partition, name) => self.notes.schedule(partition, name),
                 KeyName::Index(partition, index) => page.indexes.push((partition, index)),
                 KeyName::ErrorGroup(partition, group) => self.notes.error_group(partition, group),
                 KeyName::Other => {}
@@ -120,12 +138,18 @@ impl<W: FnMut(Progress)> Auditor<W> {
             pipeline.cmd("PTTL").arg(&key);
         }
         let values = self.look(&commands).await?;
-        let mut indexed = Vec::new();
+        let (mut indexed, mut grouped, mut locked) = (Vec::new(), Vec::new(), Vec::new());
         for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
                 RecordCheck::Gone => {}
                 RecordCheck::Readable(expected, valid) => {
                     self.notes.expect(id, &expected);
+                    if let Some(group) = expected.group {
+                        grouped.extend(Grouped::of(id, &expected, group));
+                    }
+                    if let Some(digest) = expected.lock {
+                        locked.push((id, digest));
+                    }
                     if !expected.indexes.is_empty() {
                         indexed.push((id, expected.indexes));
                     }
@@ -136,7 +160,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 RecordCheck::Unreadable => self.suspect(Suspect::job(id)).await?,
             }
         }
-        self.check_indexed(&indexed).await
+        self.check_indexed(&indexed).await?;
+        self.check_locked(&locked).await?;
+        self.check_grouped(&grouped).await
     }
 
     /// Checks that a log and events belong to a job, and expire with it.
@@ -175,8 +201,11 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let mut with_job = Vec::new();
         let mut commands = Commands::default();
         for ((partition, digest), value) in keys.into_iter().zip(values) {
-            match referenced_job(partition, &value) {
+            match referenced_job(&value) {
                 _ if value == Value::Nil => {}
+                // It was reserved for a job elsewhere, which its submitter may not have created yet, or never: who repeats
+                // the request needs the id.
+                Some(id) if id.partition() != partition => {}
                 Some(id) => {
                     let key = self.broker.settings.keys(partition).job(id);
                     commands.at(partition).cmd("EXISTS").arg(key);
@@ -195,9 +224,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
 }
 
 /// The job that the value of an idempotency key refers to.
-fn referenced_job(partition: Partition, value: &Value) -> Option<JobId> {
+fn referenced_job(value: &Value) -> Option<JobId> {
     let text = reply::text(value.clone()).ok()?;
-    text.split(' ').next()?.parse().ok().filter(|id: &JobId| id.partition() == partition)
+    text.split(' ').next()?.parse().ok()
 }
 
 /// The result of the first check of a record.
@@ -257,10 +286,29 @@ fn parked_task(waiting_for: &Value) -> Option<TaskName> {
     reason.strip_prefix("worker_with_task ")?.parse().ok()
 }
 
+/// Whether a job with that `start_by` has not started: then it has the time and not `-`.
+fn is_to_start(start_by: &Value) -> bool {
+    reply::text(start_by.clone()).is_ok_and(|text| !text.starts_with('-'))
+}
+
 fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
-    let [priority, losses, unheard, waiting_for, deadline, group, indexed] = [4, 5, 6, 7, 8, 9, 10]
+    let [
+        priority,
+        losses,
+        unheard,
+        waiting_for,
+        deadline,
+        error_group,
+        indexed,
+        group,
+        start_by,
+        unique,
+    ] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
         .map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
     Some(ExpectedPlace {
+        lock: unique
+            .filter(|_| !state.status.is_terminal())
+            .and_then(|it| locks::digest(it, &state)),
         status: state.status,
         queue: state.queue,
         priority: match priority {
@@ -270,8 +318,12 @@ fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
         losses: losses.map_or(Ok(0), reply::unsigned).ok()?,
         unheard: unheard.map_or(Ok(0), reply::unsigned).ok()?,
         parked: waiting_for.and_then(parked_task),
-        deadline: deadline.is_some(),
-        error_group: group.and_then(|group| reply::parsed(group.clone()).ok()),
+        deadline: deadline.is_some() || start_by.is_some_and(is_to_start),
+        error_group: error_group.and_then(|group| reply::parsed(group.clone()).ok()),
+        group: match group {
+            None => None,
+            Some(group) => Some(Membership::read(group.clone())?),
+        },
         indexes: indexed.map(indexes::names).unwrap_or_default(),
         version: state.version,
     })

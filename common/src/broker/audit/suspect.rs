@@ -7,9 +7,10 @@ use super::kind::FindingKind;
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::keys::Lane;
-use crate::broker::{ErrorGroupId, IndexId, Settings, reply};
+use crate::broker::{ErrorGroupId, GroupId, IndexId, Settings, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
+use crate::schedule::ScheduleName;
 
 /// A list or set of a queue that can contain an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub(super) enum Place {
     Finished,
     Failed,
     Ghosts,
+    Grouped,
+    Group(GroupId),
+    GroupRunning(GroupId),
     ErrorGroup(ErrorGroupId),
     Index(IndexId),
     Quarantine,
@@ -36,6 +40,9 @@ impl Place {
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::Ghosts => "ghosts",
+            Self::Grouped => "grouped",
+            Self::Group(group) => return format!("group:{group}"),
+            Self::GroupRunning(group) => return format!("grouped_running:{group}"),
             Self::ErrorGroup(group) => return format!("error:{group}"),
             Self::Index(index) => return format!("index:{index}"),
             Self::Quarantine => "quarantine",
@@ -65,8 +72,11 @@ pub(super) enum Suspect {
         version: Option<u32>,
     },
     Queue(Partition, QueueName),
+    Group(Partition, QueueName, GroupId),
     ErrorGroup(Partition, ErrorGroupId),
+    Schedule(Partition, ScheduleName),
     Idempotency(Partition, String),
+    Lock(Partition, String),
 }
 
 impl Suspect {
@@ -83,8 +93,10 @@ impl Suspect {
         match self {
             Self::Job { id, .. } => id.to_string(),
             Self::Queue(_, name) => name.as_str().to_owned(),
+            Self::Group(_, queue, group) => format!("{group} of {queue}"),
             Self::ErrorGroup(_, group) => group.to_string(),
-            Self::Idempotency(_, digest) => digest.clone(),
+            Self::Schedule(_, name) => name.to_string(),
+            Self::Idempotency(_, digest) | Self::Lock(_, digest) => digest.clone(),
         }
     }
 
@@ -92,8 +104,11 @@ impl Suspect {
         match self {
             Self::Job { id, .. } => id.partition(),
             Self::Queue(partition, _)
+            | Self::Group(partition, ..)
             | Self::ErrorGroup(partition, _)
-            | Self::Idempotency(partition, _) => *partition,
+            | Self::Schedule(partition, _)
+            | Self::Idempotency(partition, _)
+            | Self::Lock(partition, _) => *partition,
         }
     }
 
@@ -109,11 +124,20 @@ impl Suspect {
             Self::Queue(_, name) => {
                 command.arg("queue").arg(name.as_str());
             }
+            Self::Group(_, queue, group) => {
+                command.arg("group").arg(queue.as_str()).arg(group.to_string());
+            }
             Self::ErrorGroup(_, group) => {
                 command.arg("error").arg(group.to_string());
             }
+            Self::Schedule(_, name) => {
+                command.arg("schedule").arg(name.as_str());
+            }
             Self::Idempotency(_, digest) => {
                 command.arg("idempotency").arg(digest);
+            }
+            Self::Lock(_, digest) => {
+                command.arg("lock").arg(digest);
             }
         }
         command

@@ -31,6 +31,8 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let mut number = 0;
         while let Some((partition, queue)) = self.notes.queue_at(number) {
             self.walk_queue(partition, &queue, number).await?;
+            self.check_turns(partition, &queue).await?;
+            self.check_grouped_running(partition, &queue).await?;
             self.suspect(Suspect::Queue(partition, queue)).await?;
             number += 1;
         }
@@ -40,7 +42,8 @@ impl<W: FnMut(Progress)> Auditor<W> {
             let container = Container { partition, queue: None, number: u32::MAX, place, key };
             self.walk_set(&container).await?;
         }
-        self.walk_error_groups().await
+        self.walk_error_groups().await?;
+        self.check_schedules().await
     }
 
     async fn walk_error_groups(&mut self) -> Result<(), Error> {
@@ -191,13 +194,14 @@ impl<W: FnMut(Progress)> Auditor<W> {
 }
 
 /// The sets of a queue that contain ids.
-const SETS: [Place; 6] = [
+const SETS: [Place; 7] = [
     Place::Delayed,
     Place::Running,
     Place::Deadlines,
     Place::Finished,
     Place::Failed,
     Place::Ghosts,
+    Place::Grouped,
 ];
 
 fn key_of(keys: &Keys, queue: &QueueName, place: &Place) -> String {
@@ -209,6 +213,9 @@ fn key_of(keys: &Keys, queue: &QueueName, place: &Place) -> String {
         Place::Finished => keys.finished(queue),
         Place::Failed => keys.failed(queue),
         Place::Ghosts => keys.ghosts(queue),
+        Place::Grouped => keys.grouped(queue),
+        Place::Group(group) => keys.group(queue, *group),
+        Place::GroupRunning(_) => keys.grouped_running(queue),
         Place::ErrorGroup(group) => keys.error_jobs(group),
         Place::Index(index) => keys.index(*index),
         Place::Quarantine => keys.quarantine(),

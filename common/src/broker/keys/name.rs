@@ -1,9 +1,10 @@
 //! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
 use super::{KeySpace, Lane};
-use crate::broker::{ErrorGroupId, IndexId, Unit};
+use crate::broker::{ErrorGroupId, GroupId, IndexId, Unit};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
+use crate::schedule::ScheduleName;
 
 /// The kind of a key with this prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +15,16 @@ pub(crate) enum KeyName {
     Attachment(JobId),
     /// An idempotency key, with its digest.
     Idempotency(Partition, String),
+    /// A lock, with its digest.
+    Lock(Partition, String),
     /// An error group, or its jobs.
     ErrorGroup(Partition, ErrorGroupId),
+    /// A schedule.
+    Schedule(Partition, ScheduleName),
     /// An index of metadata.
     Index(Partition, IndexId),
+    /// The jobs of a group that wait.
+    Group(Partition, QueueName, GroupId),
     /// A list, set or counter of a queue.
     Queue(Partition, QueueName),
     /// Another known key.
@@ -46,12 +53,16 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         | ("quarantine" | "audit" | "mark" | "errors" | "recent" | "actions", "") => {
             Some(KeyName::Other)
         }
-        ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
+        ("queues", "names" | "side" | "ended" | "confined")
+        | ("tasks", "" | "seen" | "version")
+        | ("schedules", "" | "names") => Some(KeyName::Other),
+        ("schedule", name) => name.parse().ok().map(|name| KeyName::Schedule(partition, name)),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("session", digest) => digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
+        ("lock", digest) => is_digest(digest).then(|| KeyName::Lock(partition, digest.to_owned())),
         ("history", rest) => is_history(rest).then_some(KeyName::Other),
         ("error", group) => {
             let group = group.strip_suffix(":jobs").unwrap_or(group).parse().ok()?;
@@ -62,7 +73,10 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
             Some(id) => job(id).map(KeyName::Attachment),
             None => job(id).map(KeyName::Job),
         },
-        ("queue", rest) => queue_of(rest).map(|queue| KeyName::Queue(partition, queue)),
+        ("queue", rest) => match group_of(rest) {
+            Some((queue, group)) => Some(KeyName::Group(partition, queue, group)),
+            None => queue_of(rest).map(|queue| KeyName::Queue(partition, queue)),
+        },
         _ => None,
     }
 }
@@ -78,8 +92,30 @@ fn is_digest(text: &str) -> bool {
 }
 
 /// The keys that a queue has once.
-const QUEUE_KEYS: [&str; 8] =
-    ["ghosts", "parked", "delayed", "running", "deadlines", "failed", "finished", "wake"];
+const QUEUE_KEYS: [&str; 17] = [
+    "ghosts",
+    "parked",
+    "delayed",
+    "running",
+    "deadlines",
+    "failed",
+    "finished",
+    "grouped",
+    "grouped_running",
+    "runnable",
+    "idle_groups",
+    "turns",
+    "rules",
+    "rates",
+    "delayed_groups",
+    "blocked_groups",
+    "wake",
+];
+
+fn group_of(rest: &str) -> Option<(QueueName, GroupId)> {
+    let (queue, group) = rest.split_once(":group:")?;
+    Some((queue.parse().ok()?, group.parse().ok()?))
+}
 
 fn queue_of(rest: &str) -> Option<QueueName> {
     let (queue, name) = rest.split_once(':')?;
@@ -114,7 +150,10 @@ mod tests {
             "crunch:{0}:queue:Cpu:running".to_owned(),
             "crunch:{0}:queue:cpu:ready:middle".to_owned(),
             "crunch:{0}:queue:cpu:ended:soon".to_owned(),
+            "crunch:{0}:queue:cpu:group:mine".to_owned(),
             "crunch:{0}:worker:me".to_owned(),
+            "crunch:{0}:schedule:Nightly".to_owned(),
+            "crunch:{0}:schedules:all".to_owned(),
             "crunch:{0}:error:some".to_owned(),
             "crunch:{0}:index:some".to_owned(),
             "crunch:{0}:index:00112233AABBCCDD".to_owned(),

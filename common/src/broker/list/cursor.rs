@@ -110,7 +110,12 @@ pub(super) struct Position {
 pub(super) enum Place {
     Set(SetPlace),
     Lane(LanePlace),
+    /// Among the jobs that wait in groups: below this id.
+    Grouped(Option<JobId>),
 }
+
+/// The name of that place in a cursor, where others have the name of a lane.
+const GROUPED: &str = "grouped";
 
 /// In a sorted set: below this score, or at this score below this id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +168,10 @@ impl fmt::Display for Position {
                 write!(f, "{}/{}/", place.lane.name(), place.index)?;
                 place.after
             }
+            Place::Grouped(below) => {
+                write!(f, "{GROUPED}//")?;
+                *below
+            }
         };
         id.map_or(Ok(()), |id| id.fmt(f))
     }
@@ -195,6 +204,9 @@ impl FromStr for Position {
                 let index = index.ok_or(InvalidCursor)?;
                 Place::Lane(LanePlace { lane, index, after: optional(id)? })
             }
+            (Status::Queued, None) if lane == GROUPED && number.is_empty() => {
+                Place::Grouped(optional(id)?)
+            }
             (Status::Queued, None) => return Err(InvalidCursor),
             _ if !lane.is_empty() => return Err(InvalidCursor),
             _ => {
@@ -220,6 +232,7 @@ mod tests {
             (Status::Running, Place::Set(SetPlace { score: 17, below: Some(id) })),
             (Status::Queued, lane(Lane::ALL[3].clone())),
             (Status::Queued, lane(Lane::Parked("a.b".parse().unwrap()))),
+            (Status::Queued, Place::Grouped(Some(id))),
         ];
         for (status, place) in places {
             for (queue, below) in [(None, None), ("a.b".parse().ok(), Some(id))] {
@@ -249,6 +262,8 @@ mod tests {
             "queued/0//9/1/",
             "queued/0//middle/1/",
             "queued/0//task:A/1/",
+            "queued/0//grouped/1/",
+            "failed/0//grouped//",
             "failed/0//normal/1/",
             "failed/5000///1/",
             "failed/0/A//1/",

@@ -91,6 +91,7 @@ impl Broker {
                     ask_set(&mut pipeline, &source.key, place.score, 0, count);
                 }
                 Place::Lane(_) => ask_lane(&mut pipeline, &source.key, 0, window),
+                Place::Grouped(_) => ask_grouped(&mut pipeline, &source.key, None, window),
             }
         }
         let replies = self.pooled(cursor.partition, &pipeline).await?;
@@ -103,8 +104,9 @@ impl Broker {
                     Reading { end, ..Reading::default() }
                 }
             }),
+            Place::Grouped(_) => Ok(grouped(read_ids(reply)?, window)),
             Place::Lane(place) => {
-                let ids = read_lane_reply(reply)?;
+                let ids = read_ids(reply)?;
                 let place = |(index, &id)| {
                     Place::Lane(LanePlace { index, after: Some(id), ..place.clone() })
                 };
@@ -130,6 +132,7 @@ impl Broker {
                 self.read_set(cursor, &name, *place).await
             }
             Place::Lane(place) => self.read_lane(keys, queue, place).await,
+            Place::Grouped(below) => self.read_grouped(keys, queue, *below).await,
         };
         Ok(reading?.truncated_to(window))
     }
@@ -213,7 +216,20 @@ impl Broker {
         Ok(Reading { end, ..Reading::default() })
     }
 
-    /// Returns the start of the lane after this one, in the order of the walk.
+    /// Reads the jobs that wait in groups, from the newest down.
+    async fn read_grouped(
+        &self,
+        keys: &Keys,
+        queue: &QueueName,
+        below: Option<JobId>,
+    ) -> Result<Reading, Error> {
+        let mut pipeline = redis::pipe();
+        ask_grouped(&mut pipeline, &keys.grouped(queue), below, STRIDE);
+        let ids = read_ids(self.pooled(keys.partition(), &pipeline).await?.swap_remove(0))?;
+        Ok(grouped(ids, STRIDE))
+    }
+
+    /// Returns the start of the lane after this one, in the order of the walk; that of the jobs in groups after the last.
     async fn next_lane(
         &self,
         keys: &Keys,
@@ -223,12 +239,14 @@ impl Broker {
         let lanes = self.lanes_of(keys, std::slice::from_ref(queue)).await?;
         let follows = |source: &Source| match &source.place {
             Place::Lane(place) => order(&place.lane) > order(lane),
+            Place::Grouped(_) => true,
             Place::Set(_) => false,
         };
         Ok(lanes.into_iter().find(follows).map(|source| source.place))
     }
 
-    /// Returns all lanes of the queues, including empty ones. One round trip.
+    /// Returns all lanes of the queues, including empty ones, and after those of each queue its jobs in groups. One round
+    /// trip.
     async fn lanes_of(&self, keys: &Keys, names: &[QueueName]) -> Result<Vec<Source>, Error> {
         let mut pipeline = redis::pipe();
         names.iter().for_each(|name| {
@@ -242,6 +260,8 @@ impl Broker {
             parked.sort();
             let lanes = Lane::ALL.into_iter().chain(parked.into_iter().map(Lane::Parked));
             sources.extend(lanes.map(|lane| lane_source(keys, name, lane)));
+            let (place, key) = (Place::Grouped(None), keys.grouped(name));
+            sources.push(Source { queue: name.clone(), place, length: 0, key });
         }
         Ok(sources)
     }
@@ -254,7 +274,7 @@ impl Broker {
     ) -> Result<Vec<JobId>, Error> {
         let mut pipeline = redis::pipe();
         ask_lane(&mut pipeline, name, start, STRIDE);
-        read_lane_reply(self.pooled(keys.partition(), &pipeline).await?.swap_remove(0))
+        read_ids(self.pooled(keys.partition(), &pipeline).await?.swap_remove(0))
     }
 }
 
@@ -349,7 +369,20 @@ fn ask_lane(pipeline: &mut redis::Pipeline, name: &str, start: usize, count: usi
     pipeline.cmd("LRANGE").arg(name).arg(start).arg(start + count - 1);
 }
 
-fn read_lane_reply(reply: redis::Value) -> Result<Vec<JobId>, Error> {
+fn ask_grouped(pipeline: &mut redis::Pipeline, name: &str, below: Option<JobId>, count: usize) {
+    let top = below.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+    pipeline.cmd("ZRANGE").arg(name).arg(top).arg("-").arg("BYLEX").arg("REV");
+    pipeline.arg("LIMIT").arg(0).arg(count);
+}
+
+/// The reply to a query for that many jobs in groups.
+fn grouped(ids: Vec<JobId>, count: usize) -> Reading {
+    let places: Vec<_> = ids.iter().map(|&id| Place::Grouped(Some(id))).collect();
+    let end = places.last().filter(|_| ids.len() == count).cloned();
+    Reading { ids, places, end }
+}
+
+fn read_ids(reply: redis::Value) -> Result<Vec<JobId>, Error> {
     reply::array(reply)?.into_iter().map(reply::parsed).collect()
 }
 

@@ -1,6 +1,6 @@
 -- cancel: end a waiting job, or ask the worker of a running one to stop.
 --
--- Uses: keys, register, core, lifecycle
+-- Uses: register, core, lifecycle
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  id
@@ -9,28 +9,18 @@
 --          3  was canceled before
 --          0  ended otherwise before
 --         -2  no such job, or only its tombstone
--- Touches the job's hash, log and events, and its queue's delayed, ghosts, finished. Publishes to the worker's control
--- channel.
+-- Touches the job's hash, log and events, `queues:ended`, and its queue's delayed, ghosts, finished. Publishes to the worker's
+-- control channel.
 local function cancel(p, argv)
   local id, now, w = argv[1], now_ms(), writes()
   local job = read_job(p, id)
   if not job then return -2 end
   if job.status == 'canceled' then return 3 end
   if job.status == 'succeeded' or job.status == 'failed' then return 0 end
-  if job.status == 'running' then
-    if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
-    w:commit()
-    -- A broken record may name no worker: then there is none to notify, and a sweep quarantines the record.
-    if job.worker and job.epoch then
-      redis.pcall('SPUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
-    end
-    return 2
-  end
-  remove_waiting(w, p, id, job)
-  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+  local ended = cancel_job(w, p, id, job, now)
   count_ended(w, p, now)
   w:commit()
-  return 1
+  return ended and 1 or 2
 end
 
 register('cancel', cancel, { 'allow-oom' })

@@ -1,11 +1,12 @@
--- claim(w, p, now, batch, queue): claim jobs of one queue for a worker. Called inside `exchange`.
+-- Claiming jobs from the lanes of a queue, and single ones. Called by `claim` (turns.lua) and inside `exchange`.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, core, locks, limits, groups, waits, lifecycle
 --
 -- `batch` has what the call may still claim, {worker, now, lease_end, lease_ends (the same as a number), side_queues, want,
 -- bytes, large_bytes, looks, names, number}, and what it claimed, {claims, claimed, held}; `emptied` has the queues in whose
--- normal lane nothing is left, and `full` is set when a job did not fit into the bytes. Ids of jobs that were canceled or
--- deleted or cannot be read are dropped on the way.
+-- normal lane nothing is left, `blocked_lanes` the lanes that have only jobs whose groups may not start them now, and `full`
+-- is set when a job did not fit into the bytes. Ids of jobs that were canceled or deleted or cannot be read are dropped on
+-- the way.
 
 local CLAIM = { 'spec', 'payload' }
 
@@ -44,6 +45,7 @@ end
 local function take(w, p, now, batch, id, job)
   start(now, batch, job)
   change(w, p, id, job)
+  if job.unique then locks.started(w, p, id, job) end
   w:due(p, job.queue, batch.lease_ends)
   w:add('ZADD', key.running(p, job.queue), batch.lease_end, id)
   add_claim(batch, id, claim_header(job), job.epoch, job.spec, job.payload)
@@ -55,8 +57,9 @@ local function drop(w, p, now, queue, id, unreadable)
   w:add('SREM', key.ghosts(p, queue), id)
 end
 
--- Tries to claim the job of one id at the front of a lane. Returns false if the batch has no room for it.
-local function try_claim(w, p, now, batch, queue, id)
+-- Tries to claim the job of one id: at the front of a lane, or without one in the turn of its group. Returns false if the batch
+-- has no room for it, and nil if it is in a lane, because it must run alone or is parked, and its group may not start it now.
+local function try_claim(w, p, now, batch, queue, id, lane)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'optional', 'spec', 'payload')
   local claimed = fast.claim and fast.claim(w, p, now, batch, queue, id, name, values)
@@ -67,7 +70,20 @@ local function try_claim(w, p, now, batch, queue, id)
   if job and not (spec and (payload or large > 0)) then unreadable = true end
   if unreadable or not job or job.status ~= 'queued' then
     drop(w, p, now, queue, id, unreadable)
-  elseif fits(batch, spec, payload, large) then
+    return true
+  end
+  local limit, ends, error = waits.limit(job)
+  if ends == 'canceled' and limit <= now then
+    -- Its time to start has passed, and no sweep has come since.
+    to_terminal(w, p, id, job, ends, now, 'error', error)
+    batch.expired = batch.expired + 1
+    return true
+  end
+  local turn = lane and job.group and groups.turn_of_job(w, p, queue, job)
+  if turn and groups.may_start(w, p, now, queue, turn) ~= now then return nil end
+  if fits(batch, spec, payload, large) then
+    if turn then groups.start(w, p, now, queue, turn, id) end
+    if turn and lane == SOLITARY then groups.unblock_later(w, p, queue, turn.group) end
     take(w, p, now, batch, id, job)
   else
     return false
@@ -76,19 +92,26 @@ local function try_claim(w, p, now, batch, queue, id)
 end
 
 -- Claims up to `most` jobs from one lane. A lane is read from its right end, where the oldest jobs are, and on past dropped
--- ids, until the batch has what it wants or has read as many ids as it may.
+-- ids, until the batch has what it wants or has read as many ids as it may. A job whose group may not start it now moves to the
+-- other end, so that it stops no others; a lane in which nothing else was found is noted, because nobody need look at it.
 local function claim_lane(w, p, now, batch, queue, lane, most)
-  local name, enough, looked = key.ready(p, queue, lane), batch.want - most, 0
+  local name, enough, looked, before, blocked = key.ready(p, queue, lane), batch.want - most, 0, batch.claimed, false
   while batch.want > enough and batch.looks > 0 and not batch.full do
     local width = math.min(batch.want - enough, batch.looks)
     local ids = redis.call('LRANGE', name, -looked - width, -looked - 1)
     for at = #ids, 1, -1 do
-      batch.full = not try_claim(w, p, now, batch, queue, ids[at])
+      local claimed = try_claim(w, p, now, batch, queue, ids[at], lane)
+      batch.full = claimed == false
       if batch.full then break end
+      if claimed == nil then
+        w:add('LPUSH', name, ids[at])
+        blocked = true
+      end
       looked, batch.looks = looked + 1, batch.looks - 1
     end
     if #ids < width then
       if lane == NORMAL and not batch.full then batch.emptied[queue] = true end
+      if blocked and batch.claimed == before then batch.blocked_lanes[name] = true end
       break
     end
   end
@@ -115,19 +138,31 @@ local function lanes_of_parked(p, batch, queue)
   return lanes
 end
 
--- Whether any of those lanes has a job.
+-- Whether any of those lanes may have a job that may start.
 local function has_parked_for(p, batch, queue)
   for _, lane in ipairs(lanes_of_parked(p, batch, queue)) do
-    if redis.call('EXISTS', key.ready(p, queue, lane)) == 1 then return true end
+    local name = key.ready(p, queue, lane)
+    if not batch.blocked_lanes[name] and redis.call('EXISTS', name) == 1 then return true end
   end
   return false
 end
 
--- Parked jobs are claimed before normal ones because they are older: workers without their task claimed them from the front.
-local function claim(w, p, now, batch, queue)
-  if not batch.side_queues[queue] then return claim_lane(w, p, now, batch, queue, NORMAL, batch.want) end
+-- The lanes of a queue from which the worker claims, in their order. Parked jobs are claimed before normal ones because they are
+-- older: workers without their task claimed them from the front.
+local function claimable_lanes(p, batch, queue)
   local lanes = { LANES[1], LANES[2], unpack(lanes_of_parked(p, batch, queue)) }
   lanes[#lanes + 1], lanes[#lanes + 2] = LANES[3], LANES[4]
+  return lanes
+end
+
+-- How many ids are in these lanes.
+local function count_in(p, queue, lanes)
+  local count = 0
+  for _, lane in ipairs(lanes) do count = count + redis.call('LLEN', key.ready(p, queue, lane)) end
+  return count
+end
+
+local function claim_lanes(w, p, now, batch, queue, lanes)
   for _, lane in ipairs(lanes) do
     if batch.want > 0 then claim_lane(w, p, now, batch, queue, lane, batch.want) end
   end
@@ -136,8 +171,10 @@ end
 -- Claims one of the jobs during which workers died, for a worker that runs nothing else, and nothing beside it: so the next
 -- loss is counted against the right job.
 local function claim_solitary(w, p, now, batch, queue)
+  if limits.room(w, p, now, queue) <= 0 then return end
   claim_lane(w, p, now, batch, queue, SOLITARY, 1)
   if batch.claimed == 0 then return end
+  limits.start(w, p, now, queue, 1)
   batch.want, batch.alone = 0, batch.claims[2] .. ' ' .. string.match(batch.header, '^%S+ (%S+)')
   w:call('DEL', key.reserved(p))
 end

@@ -59,7 +59,8 @@ local fast = {}
 
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
-    parked = NONE, finished = NONE, unfinished = NONE, failures = NONE, memory = false, features = false }, Writes)
+    parked = NONE, finished = NONE, unfinished = NONE, failures = NONE, entered = NONE, left = NONE, freed = NONE, unblocked = NONE,
+    claiming = NONE, turns = NONE, limits = NONE, limit_rules = NONE, memory = false, features = false }, Writes)
 end
 
 function Writes:later(write)
@@ -103,45 +104,49 @@ function Writes:end_of(queue, count)
   self.ended[queue] = (self.ended[queue] or 0) + count
 end
 
-local function write_dues(_, write)
-  local call = { 'ZADD', write.name, 'LT' }
-  for queue, time in pairs(write.dues) do
-    call[#call + 1] = int(time)
-    call[#call + 1] = queue
+do
+  local function write_dues(_, write)
+    local call = { 'ZADD', write.name, 'LT' }
+    for queue, time in pairs(write.dues) do
+      call[#call + 1] = int(time)
+      call[#call + 1] = queue
+    end
+    redis.call(unpack(call))
   end
-  redis.call(unpack(call))
-end
 
--- Lists a queue to be swept at that time, unless it is listed for an earlier one: a lease expires then, or a delayed job is
--- due. A step that puts a job into `running` or `delayed` also lists its queue, so none is listed too late; sweeps find the
--- next time. One call for all queues of a step.
-function Writes:due(p, queue, time)
-  if self.dues == NONE then
-    self.dues = {}
-    self:later({ write = write_dues, name = key.due(p), dues = self.dues })
+  -- Lists a queue to be swept at that time, unless it is listed for an earlier one: a lease expires then, or a delayed job is
+  -- due. A step that puts a job into `running` or `delayed` also lists its queue, so none is listed too late; sweeps find the
+  -- next time. One call for all queues of a step.
+  function Writes:due(p, queue, time)
+    if self.dues == NONE then
+      self.dues = {}
+      self:later({ write = write_dues, name = key.due(p), dues = self.dues })
+    end
+    local known = self.dues[queue]
+    if not known or time < known then self.dues[queue] = time end
   end
-  local known = self.dues[queue]
-  if not known or time < known then self.dues[queue] = time end
 end
 
 -- `finished` lists the ended jobs of a queue by when they expire. A member is not one id but those of all jobs that one step
 -- ended and that expire at the same time, separated by blanks: a sorted set needs 90 bytes for a member besides its text, and
 -- sorts each.
-local function write_finished(_, write)
-  redis.call('ZADD', write.name, write.expires, table.concat(write.ids, ' '))
-end
-
--- The list of ids to which a job that ends and expires then is to be added.
-function Writes:finishing(p, queue, expires)
-  if self.finished == NONE then self.finished = {} end
-  local which = queue .. ' ' .. expires
-  local ids = self.finished[which]
-  if not ids then
-    ids = {}
-    self.finished[which] = ids
-    self:later({ write = write_finished, name = key.finished(p, queue), expires = expires, ids = ids })
+do
+  local function write_finished(_, write)
+    redis.call('ZADD', write.name, write.expires, table.concat(write.ids, ' '))
   end
-  return ids
+
+  -- The list of ids to which a job that ends and expires then is to be added.
+  function Writes:finishing(p, queue, expires)
+    if self.finished == NONE then self.finished = {} end
+    local which = queue .. ' ' .. expires
+    local ids = self.finished[which]
+    if not ids then
+      ids = {}
+      self.finished[which] = ids
+      self:later({ write = write_finished, name = key.finished(p, queue), expires = expires, ids = ids })
+    end
+    return ids
+  end
 end
 
 function Writes:finish(p, queue, expires, id)
@@ -149,33 +154,35 @@ function Writes:finish(p, queue, expires, id)
   ids[#ids + 1] = id
 end
 
-local function write_unfinished(_, write)
-  for expires, ids in pairs(write.times) do
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', write.name, expires, expires)) do
-      local left, removed = {}, false
-      for id in string.gmatch(member, '%S+') do
-        if ids[id] then removed = true else left[#left + 1] = id end
+do
+  local function write_unfinished(_, write)
+    for expires, ids in pairs(write.times) do
+      for _, member in ipairs(redis.call('ZRANGEBYSCORE', write.name, expires, expires)) do
+        local left, removed = {}, false
+        for id in string.gmatch(member, '%S+') do
+          if ids[id] then removed = true else left[#left + 1] = id end
+        end
+        if removed then redis.call('ZREM', write.name, member) end
+        if removed and left[1] then redis.call('ZADD', write.name, expires, table.concat(left, ' ')) end
       end
-      if removed then redis.call('ZREM', write.name, member) end
-      if removed and left[1] then redis.call('ZADD', write.name, expires, table.concat(left, ' ')) end
     end
   end
-end
 
--- Removes a job that expires then from `finished`. One pass for all jobs of a queue.
-function Writes:unfinish(p, queue, expires, id)
-  -- A broken record: an audit finds what is left of it.
-  if not expires then return end
-  local name = key.finished(p, queue)
-  if self.unfinished == NONE then self.unfinished = {} end
-  local times = self.unfinished[name]
-  if not times then
-    times = {}
-    self.unfinished[name] = times
-    self:later({ write = write_unfinished, name = name, times = times })
+  -- Removes a job that expires then from `finished`. One pass for all jobs of a queue.
+  function Writes:unfinish(p, queue, expires, id)
+    -- A broken record: an audit finds what is left of it.
+    if not expires then return end
+    local name = key.finished(p, queue)
+    if self.unfinished == NONE then self.unfinished = {} end
+    local times = self.unfinished[name]
+    if not times then
+      times = {}
+      self.unfinished[name] = times
+      self:later({ write = write_unfinished, name = name, times = times })
+    end
+    local ids = times[expires] or {}
+    times[expires], ids[id] = ids, true
   end
-  local ids = times[expires] or {}
-  times[expires], ids[id] = ids, true
 end
 
 -- Records a task whose jobs are parked in the queue.
@@ -197,9 +204,13 @@ function Writes:commit()
     local one = calls[at]
     if not one.write then call(unpack(one)) elseif one.count ~= 0 then one.write(self, one) end
   end
+  for _, finish in pairs(self.left) do finish() end
+  for at = 1, #self.freed do self.freed[at]() end
   for at = 1, #messages do redis.pcall('SPUBLISH', unpack(messages[at])) end
   self.count, self.variadic, self.groups, self.messages, self.dues = 0, NONE, NONE, NONE, NONE
   self.finished, self.unfinished, self.failures = NONE, NONE, NONE
+  self.entered, self.left, self.freed, self.unblocked = NONE, NONE, NONE, NONE
+  self.claiming, self.turns, self.limits = NONE, NONE, NONE
 end
 
 -- What every job has, in the order of the words in the field `state`; '-' means none. One field, because a step reads and
@@ -211,6 +222,7 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 local OPTIONAL = {
   'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
   'keep_until', 'error', 'error_group', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook', 'indexes',
+  'group', 'start_by', 'snoozes', 'schedule', 'unique',
 }
 
 -- The names in `optional`, in the order of OPTIONAL, and each as a key.

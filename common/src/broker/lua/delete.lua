@@ -7,7 +7,7 @@
 -- Returns  1  deleted
 --          0  not ended
 --         -2  no such job, or only its tombstone
--- Touches the job's hash, log and events, its error group, its indexes, and its queue's failed and finished.
+-- Touches the job's hash, log and events, its error group, its indexes, its lock, and its queue's failed and finished.
 local function delete(p, argv)
   local id, w = argv[1], writes()
   local job = read_job(p, id)

@@ -1,15 +1,15 @@
 -- examine_job(p, now, suspect): what is wrong with one job id, judged in one step, so that a job that moves is never
 -- reported. Called inside `judge` and `heal`.
 --
--- Uses: keys, core, indexes, lifecycle, sweep, places, mend
+-- Uses: keys, core, indexes, locks, groups, waits, schedules, lifecycle, promote, places, mend
 --
 -- `suspect` is what an audit saw on its walk:
 --   id        the suspect
 --   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
 --   removals  how often `heal` had removed ids from lists before the walk
 --   queue     where it was met, or ''
---   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'error:<group>', 'index:<index>',
---             'quarantine', or '' if nowhere
+--   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'grouped', 'group:<group>',
+--             'grouped_running:<group>', 'error:<group>', 'index:<index>', 'quarantine', or '' if nowhere
 --   index     where in its lane, from the left; of `finished`, at which time; or ''
 --   again     '1' if it had been met in a lane before
 --
@@ -35,7 +35,8 @@ local function is_valid(job)
   -- In a nearly full Redis success makes room for its result by deleting the input.
   local input = redis.call('HEXISTS', job.key, 'payload') == 1 or redis.call('HEXISTS', job.key, 'payload_large') == 1
     or job.status == 'succeeded'
-  return named and PLACES[job.status] and contains(LANES, job.priority or 'normal') and asked and input
+  local grouped = not job.group or string.find(job.group, GROUP)
+  return named and PLACES[job.status] and contains(LANES, job.priority or 'normal') and asked and input and grouped
 end
 
 -- Reads a suspect's record. Returns the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.
@@ -47,8 +48,10 @@ local function read_suspect(p, id)
   return nil, redis.call('HEXISTS', key.job(p, id), 'tombstone') == 1 and 'tombstone' or 'unreadable'
 end
 
--- Lanes where a queued job may be: its own; or, if it was revived as a ghost, the one in which it ended.
+-- Lanes where a queued job may be: its own, unless it waits in a group; or, if it was revived as a ghost, the one in which it
+-- ended.
 local function lanes_for(job)
+  if waits_in_group(job) then return NONE end
   local own = lane_of(job)
   local lanes = { own }
   for _, lane in ipairs(num(job.generation) > 0 and { SOLITARY, lane_for(task_of(job)) } or NONE) do
@@ -77,7 +80,8 @@ local function stray_sets(p, suspect, job)
   local strays, times = {}, times_of(suspect, job)
   for _, set in ipairs(SETS) do
     local belongs = contains(PLACES[job.status], set) or (set == 'ghosts' and may_be_ghost(p, suspect.id, job))
-      or (set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])
+      or (set == 'deadlines' and (job.deadline or job.start_by) and not RETENTION_MS[job.status])
+      or (set == 'grouped' and job.status == 'queued' and waits_in_group(job))
     if not belongs and is_in(p, job.queue, set, suspect.id, times) then
       strays[#strays + 1] = { queue = job.queue, set = set, times = times }
     end
@@ -89,17 +93,23 @@ local function stray_sets(p, suspect, job)
 end
 
 local function count_places(p, suspect, job)
-  if job.status == 'queued' then return count_in_lanes(p, suspect, job.queue, lanes_for(job), job.version) end
+  if job.status == 'queued' then
+    local count, certain, places = count_in_lanes(p, suspect, job.queue, lanes_for(job), job.version)
+    if waits_in_group(job) and is_in(p, job.queue, 'grouped', suspect.id) then return count + 1, true, places, true end
+    return count, certain, places
+  end
   return is_in(p, job.queue, PLACES[job.status][1], suspect.id) and 1 or 0, true
 end
 
 -- The kind of finding for these sets if a job is also where it belongs; for any other set it is 'twice'.
 local STRAY_KINDS = { ghosts = 'ghost', deadlines = 'misplaced' }
 
--- What leads to a live job besides the place where it is: `deadlines` if it has a deadline, `parked` if it is parked.
+-- What leads to a live job besides the place where it is: `deadlines` if it has a deadline, or waits and has a time to start;
+-- `parked` if it is parked; its lock.
 local function examine_lists(p, id, job, places, found)
-  if job.deadline and not is_in(p, job.queue, 'deadlines', id) then
-    report(found, 'unlisted', function(w) list_deadline(w, p, id, job) end)
+  local may_end = job.deadline or (job.status ~= 'running' and waits.limit(job))
+  if may_end and not is_in(p, job.queue, 'deadlines', id) then
+    report(found, 'unlisted', function(w) waits.list(w, p, id, job) end)
   end
   for _, at in ipairs(places or NONE) do
     local task = string.match(at.lane, '^task:(.+)$')
@@ -107,11 +117,15 @@ local function examine_lists(p, id, job, places, found)
       report(found, 'overlooked', function(w) w:park(p, job.queue, task) end)
     end
   end
+  if not locks.is_named(p, id, job) then
+    local is_held = locks.conflict(p, id, job)
+    report(found, 'lock', not is_held and function(w) locks.take(w, p, id, job) end or nil)
+  end
 end
 
 -- A live job is in exactly one place, and its hash agrees.
 local function examine_live(p, now, suspect, job, found)
-  local id, count, certain, places = suspect.id, count_places(p, suspect, job)
+  local id, count, certain, places, is_grouped = suspect.id, count_places(p, suspect, job)
   local sets, at = stray_sets(p, suspect, job), stray_lane(p, suspect, job)
   local unfenced = job.status == 'running' and not (job.worker and job.epoch)
   if unfenced or (count == 0 and certain) then
@@ -122,7 +136,7 @@ local function examine_live(p, now, suspect, job, found)
     end)
   end
   if count == 0 then return report(found, 'undecided') end
-  if count > 1 then report(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
+  if count > 1 then report(found, 'twice', function(w) return keep_one(w, p, id, places, is_grouped) end) end
   if at then report(found, 'twice', function(w) return remove_strays(w, p, id, {}, at) end) end
   for _, stray in ipairs(sets) do
     report(found, STRAY_KINDS[stray.set] or 'twice', function(w) remove_strays(w, p, id, { stray }) end)
@@ -159,7 +173,7 @@ local function list_ended(w, p, now, id, job, set)
   w:finish(p, job.queue, job.expires_at, id)
 end
 
-local examine_group, examine_indexes
+local examine_group, examine_grouped, examine_indexes
 do
   local function is_in_group(p, group, id) return redis.call('ZSCORE', key.error_jobs(p, group), id) ~= false end
 
@@ -178,6 +192,36 @@ do
     end
     if stray then
       report(found, job and 'misplaced' or 'orphan', function(w) w:call('ZREM', key.error_jobs(p, stray), id) end)
+    end
+  end
+
+  local function reports_stray(job) return job and 'misplaced' or 'orphan' end
+
+  -- A job that waits in a group is in that group's set, at its place, and no other job is.
+  local function examine_waiting(p, suspect, job, found)
+    local id, is_waiting = suspect.id, job and job.status == 'queued' and waits_in_group(job)
+    is_waiting = is_waiting and is_in(p, job.queue, 'grouped', id)
+    if is_waiting and not groups.is_at_its_place(p, job.queue, id, job) then
+      report(found, 'unlisted', function(w) groups.enter(w, p, job.queue, id, job) end)
+    end
+    local met = string.match(suspect.place, '^group:(%x+)$')
+    local stays = is_waiting and groups.is_of(job, met) and job.queue == suspect.queue
+    if met and not stays and groups.place(p, suspect.queue, met, id) then
+      report(found, reports_stray(job), function(w) groups.expel(w, p, suspect.queue, id, met) end)
+    end
+  end
+
+  -- A job of a group that runs is among those of its group that do, and no other job is.
+  function examine_grouped(p, suspect, job, found)
+    examine_waiting(p, suspect, job, found)
+    local id, runs = suspect.id, job and job.status == 'running' and job.group
+    if runs and not groups.runs(p, job.queue, id, job) then
+      report(found, 'unlisted', function(w) groups.restart(w, p, job.queue, id, job) end)
+    end
+    local met = string.match(suspect.place, '^grouped_running:(%x+)$')
+    local stays = runs and groups.is_of(job, met) and job.queue == suspect.queue
+    if met and not stays and groups.is_running(p, suspect.queue, id, met) then
+      report(found, reports_stray(job), function(w) groups.stop(w, p, suspect.queue, id, met) end)
     end
   end
 
@@ -283,6 +327,7 @@ local function examine_job(p, now, suspect)
   end
   if other ~= 'unreadable' then
     examine_group(p, suspect, job, found)
+    examine_grouped(p, suspect, job, found)
     examine_indexes(p, suspect, job, found)
   end
   return found, job and job.queue
@@ -292,7 +337,7 @@ end
 local function size_of(p, queue)
   local size = 0
   for _, lane in ipairs(all_lanes(p, queue)) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
-  for _, set in ipairs({ 'delayed', 'running', 'deadlines', 'finished', 'failed' }) do
+  for _, set in ipairs({ 'delayed', 'running', 'deadlines', 'finished', 'failed', 'grouped' }) do
     size = size + redis.call('ZCARD', key[set](p, queue))
   end
   return size + redis.call('SCARD', key.ghosts(p, queue))
@@ -324,6 +369,15 @@ local function examine_queue(p, now, queue)
   return found, queue
 end
 
+-- A group has a turn if it has jobs and may start one, and waits for nothing else.
+local function examine_turn(p, queue, group)
+  local found = {}
+  if not groups.is_placed(p, queue, group) then
+    report(found, 'turn', function(w) groups.reset(w, p, queue, group) end)
+  end
+  return found, queue
+end
+
 -- Makes the record of an error group that has jobs but no record, from the newest of them.
 local function restore_error_group(w, p, group)
   local id, at = unpack(redis.call('ZRANGE', key.error_jobs(p, group), -1, -1, 'WITHSCORES'))
@@ -348,6 +402,23 @@ local function examine_error_group(p, group)
   return found
 end
 
+-- A schedule is listed by its name, and looked at when its tick is due.
+local function examine_schedule(p, now, name)
+  local found, schedule = {}, schedules.read(p, name)
+  if schedule and not schedules.is_placed(p, now, schedule) then
+    report(found, 'unindexed', function(w)
+      w:call('ZADD', key.schedule_names(p), '0', name)
+      schedules.look(w, p, now, schedule)
+    end)
+  elseif not schedule and (redis.call('ZSCORE', key.schedules(p), name) or redis.call('ZSCORE', key.schedule_names(p), name)) then
+    report(found, 'unindexed', function(w)
+      w:call('ZREM', key.schedules(p), name)
+      w:call('ZREM', key.schedule_names(p), name)
+    end)
+  end
+  return found
+end
+
 -- An idempotency key leads to a job, or to its tombstone.
 local function examine_idempotency(p, digest)
   local found, name = {}, key.idempotency(p, digest)
@@ -365,12 +436,22 @@ local function examine_idempotency(p, digest)
   return found
 end
 
+-- A lock names jobs that may hold it and wait for it.
+local function examine_lock(p, digest)
+  local found, wrong = {}, locks.wrongly_named(p, digest)
+  if wrong then report(found, 'lock', function(w) locks.free(w, p, digest, wrong) end) end
+  return found
+end
+
 -- Judges the subject that an audit's call names; see `judge` for its arguments. A key of another type is left to an operator.
 local function examine(p, now, argv)
   local what, name = argv[1], argv[2]
   local judged, found, queue = pcall(function()
     if what == 'queue' then return examine_queue(p, now, name) end
+    if what == 'group' then return examine_turn(p, name, argv[3]) end
     if what == 'error' then return examine_error_group(p, name) end
+    if what == 'schedule' then return examine_schedule(p, now, name) end
+    if what == 'lock' then return examine_lock(p, name) end
     if what == 'idempotency' then return examine_idempotency(p, name) end
     return examine_job(p, now, { id = name, version = argv[3], removals = argv[4], queue = argv[5], place = argv[6],
       index = argv[7], again = argv[8] })

@@ -1,25 +1,25 @@
 -- exchange: settle attempts that ended, promote what is due, claim what fits; the one call per batch of a busy worker.
 --
--- Uses: keys, register, core, lifecycle, promote, settle, claim
+-- Uses: keys, register, core, limits, groups, lifecycle, promote, settle, claim, turns
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  worker   2  number of this exchange   3  its sequence   4  lease, ms   5  how many jobs it wants
 --      6  how many it continues to run   7  the tasks it can run now, separated by blanks
 --      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one to three arguments (see settle.lua)
--- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
+-- Returns {now, {code, …}, claims, ms until it must send another | -1, more, reserved, expired}, or {-1} if a later exchange of this
 -- worker and sequence was answered before, or the worker was declared dead (`dead`). `claims` has four elements for each job:
 -- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
 -- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once.
 -- `reserved` = 1: this worker runs a job that must run alone, or was chosen for one that waits; nothing (more) is handed out
--- until it runs nothing else.
+-- until it runs nothing else. `expired`: how many jobs were canceled instead of being claimed, because they are too late.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
 -- sequence has its own numbers, and each pool of slots of a worker has two sequences, so that several exchanges of a worker
 -- may be in flight. The sequence `unnumbered` carries settlements only, always with the number 0, which is never recorded: so
 -- any number of them may be in flight, and repeated.
--- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, `recent`, error
--- groups, indexes, and per queue every list and set.
+-- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, `queues:ended`,
+-- `recent`, error groups, indexes, and per queue every list and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 32, 100
 -- Of how many queues one read finds out whether they are empty.
 local QUEUES_AT_ONCE = 8
@@ -33,7 +33,7 @@ local function read_exchange(argv, now)
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', names = argv[7], queues = {}, settlements = 9 + num(argv[8]),
     claims = {}, claimed = 0, held = { int(now) }, header = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
     looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]),
-    open = false, side_queues = NONE, alone = false, emptied = {} }
+    open = false, expired = 0, side_queues = NONE, alone = false, emptied = {}, blocked_lanes = {} }
   for at = 9, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
@@ -59,10 +59,18 @@ local function settle_all(w, p, now, call, argv)
   return codes, settled
 end
 
--- Whether a solitary job waits in one of the call's queues.
-local function solitary_waits(p, call)
+-- Whether the next solitary job of a queue may start now, as far as its group is concerned.
+local function may_start_solitary(w, p, now, queue)
+  local id = redis.call('LINDEX', key.ready(p, queue, SOLITARY), -1)
+  local group = id and redis.call('HGET', key.job(p, id), 'group')
+  local turn = group and groups.turn_of_job(w, p, queue, { group = group })
+  return id and limits.room(w, p, now, queue) > 0 and (not turn or groups.may_start(w, p, now, queue, turn) == now)
+end
+
+-- Whether a solitary job waits in one of the call's queues for a worker that is free.
+local function solitary_waits(w, p, now, call)
   for _, queue in ipairs(call.open) do
-    if call.side_queues[queue] and has_solitary(p, queue) then return true end
+    if call.side_queues[queue] and has_solitary(p, queue) and may_start_solitary(w, p, now, queue) then return true end
   end
   return false
 end
@@ -77,7 +85,7 @@ end
 -- Whether this worker is reserved for a solitary job. One worker at a time is chosen; the others continue.
 local function reserve(w, p, now, call)
   if call.alone then return true end
-  if call.idle or not solitary_waits(p, call) then return false end
+  if call.idle or not solitary_waits(w, p, now, call) then return false end
   local chosen, since = string.match(redis.call('GET', key.reserved(p)) or '', '^(%S+) (%d+)$')
   if not chosen then
     w:call('SET', key.reserved(p), call.worker .. ' ' .. int(now), 'PX', int(call.lease))
@@ -93,10 +101,13 @@ end
 local function promote_all(w, p, now, call, settled)
   local left = math.max(PROMOTE_LIMIT - 2 * (settled + call.want), PROMOTE_LEAST)
   for _, queue in ipairs(call.side_queues ~= NONE and call.queues or NONE) do
-    if left > 0 and call.side_queues[queue] then left = left - promote(w, p, queue, now, left) end
+    if left > 0 and call.side_queues[queue] then
+      local promoted, given = promote(w, p, queue, now, left)
+      left = left - promoted - given
+    end
   end
   w:commit()
-  return left == 0
+  return left <= 0
 end
 
 -- Whether a job may wait in one of these queues. One read for several of them, most of which may be empty.
@@ -125,6 +136,7 @@ local function claim_all(w, p, now, call)
   end
   w:call('HSET', key.worker(p, call.worker), call.numbered, int(call.number), call.handed, table.concat(call.held, '\n'),
     'solitary', call.alone or '')
+  count_ended(w, p, now)
   w:commit()
   return call.want > 0 and (call.full or call.looks <= 0)
 end
@@ -153,7 +165,38 @@ local function repeat_claims(p, call, claimed)
   end
 end
 
--- Wakes another worker for what this call left, and returns when the next delayed job is due. A worker that shuts down names
+local comes_in
+do
+  -- A timekeeper is late this long after the time.
+  local LATE_MS = 100
+
+  -- Whether this worker must send an exchange when a rate of a queue allows the next start. One worker with idle slots does, the
+  -- timekeeper of the queue, since few jobs may start then. If it has none left, it wakes another one to replace it. If it dies, a
+  -- sweep leaves a token within a second.
+  local function keeps_time(w, p, now, call, queue, next_time)
+    local worker, time = string.match(redis.call('HGET', key.turns(p, queue), 'timekeeper') or '', '^(%S+) (%d+)$')
+    local is_own = worker == call.worker
+    if call.want <= 0 then
+      if is_own then
+        w:call('HDEL', key.turns(p, queue), 'timekeeper')
+        wake(w, p, { queue })
+      end
+      return false
+    end
+    if worker and not is_own and num(time) <= next_time and now <= num(time) + LATE_MS then return false end
+    w:call('HSET', key.turns(p, queue), 'timekeeper', call.worker .. ' ' .. int(next_time))
+    return true
+  end
+
+  -- When this worker must send an exchange for a queue without being woken: milliseconds from now, or nil.
+  function comes_in(w, p, now, call, queue)
+    local due, next_time = next_due(p, queue), next_start(w, p, queue, now)
+    if next_time and keeps_time(w, p, now, call, queue, next_time) then due = earlier(due, next_time) end
+    return due and math.max(due - now, 0)
+  end
+end
+
+-- Wakes another worker for what this call left, and returns when this one must send another exchange. A worker that shuts down names
 -- no queues any more, but the jobs it releases must be found at once.
 local function wake_others(w, p, now, call, settled)
   local soonest
@@ -163,12 +206,11 @@ local function wake_others(w, p, now, call, settled)
   end
   wake(w, p, queues, function(_, queue)
     if not call.side_queues[queue] then return has_usual(p, queue) end
-    return has_ready(p, queue) or w.parked[queue] or has_parked_for(p, call, queue)
+    return (has_ready(p, queue) or w.parked[queue] or has_parked_for(p, call, queue)) and limits.may_start(w, p, queue)
   end)
   for _, queue in ipairs(call.open) do
     settled[queue] = nil
-    local due = call.side_queues[queue] and next_due(p, queue, now)
-    if due then soonest = math.min(soonest or due, due) end
+    soonest = earlier(soonest, call.side_queues[queue] and comes_in(w, p, now, call, queue) or nil)
   end
   local others = {}
   for queue in pairs(settled) do others[#others + 1] = queue end
@@ -209,7 +251,7 @@ local function exchange(p, argv)
   read_queues(p, call)
   if num(last[1]) == call.number then
     repeat_claims(p, call, last[2])
-    return { int(now), codes, call.claims, wake_others(w, p, now, call, settled), 0, 0 }
+    return { int(now), codes, call.claims, wake_others(w, p, now, call, settled), 0, 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])
   local more, reserved = promote_all(w, p, now, call, #codes), reserve(w, p, now, call)
@@ -217,7 +259,7 @@ local function exchange(p, argv)
   more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
   local due = wake_others(w, p, now, call, settled)
   reserved = reserved or call.alone
-  return { int(now), codes, call.claims, reserved and '-1' or due, more and 1 or 0, reserved and 1 or 0 }
+  return { int(now), codes, call.claims, reserved and '-1' or due, more and 1 or 0, reserved and 1 or 0, call.expired }
 end
 
 register('exchange', exchange, { 'allow-oom' })

@@ -1,6 +1,6 @@
 -- Fast paths: shorter ways for usual jobs. For speed only.
 --
--- Uses: keys, core, lifecycle, promote, settle, claim
+-- Uses: keys, core, groups, lifecycle, promote, settle, claim
 --
 -- Jobs of one queue that took only the usual steps have the same `state`, word for word. They form a group: the new state is
 -- computed once for all of them, and written in one go. A job that is submitted alone forms no group.
@@ -98,7 +98,7 @@ end
 -- promote: delayed jobs that become ready.
 
 -- Optional fields that decide the lane of a job, or because of which its changes are published.
-local PROMOTED_OPTIONAL = { 'priority', 'losses', 'unheard', 'waiting_for', 'watched' }
+local PROMOTED_OPTIONAL = { 'priority', 'losses', 'unheard', 'waiting_for', 'watched', 'group' }
 
 local function promoted_group(state, w, p)
   local job = read_state(state)
@@ -122,8 +122,9 @@ end
 
 -- claim: ready jobs that a worker claims.
 
--- Optional fields that are sent to the worker, or because of which the job's changes are published.
-local CLAIMED_OPTIONAL = { 'priority', 'run_at', 'watched' }
+-- Optional fields that are sent to the worker, because of which the job's changes are published, or which decide whether it waits
+-- in a lane although it has a group, whether it may still start, or whether that frees a lock.
+local CLAIMED_OPTIONAL = { 'priority', 'run_at', 'watched', 'losses', 'unheard', 'waiting_for', 'start_by', 'unique' }
 
 local function write_claimed(w, group)
   write_states(w, group)
@@ -157,7 +158,8 @@ end
 -- complete: jobs that succeed with a small JSON result, while there is memory.
 
 -- Optional fields on which the success of a job depends: how long it is kept, what is deleted, and where it is published.
-local COMPLETED_OPTIONAL = { 'deadline', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
+local COMPLETED_OPTIONAL = { 'deadline', 'start_by', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook',
+  'schedule', 'unique' }
 
 local function write_completed(w, group)
   local call, names, results, state = redis.call, group.names, group.results, group.state
@@ -186,6 +188,7 @@ local function fast_complete(w, p, now, worker, id, name, values, epoch, result)
   local count = group.count + 1
   group.names[count], group.results[count], group.count = name, result, count
   put(group.leases, id)
+  if values[3] then groups.stop(w, p, group.queue, id, values[3]) end
   if count == 1 then group.finished = w:finishing(p, group.queue, group.expires) end
   group.finished[#group.finished + 1] = id
   return group.queue

@@ -8,7 +8,8 @@
 -- counts: a suspect that has moved to where it belongs is not touched. A finding that is left needs an operator; or a
 -- list is too long for one step, and a call heals it once the list is shorter. Repeating the call changes nothing.
 -- Touches the job's hash and log, every list and set of its queue and of the queue that the call names, `queues`,
--- `queues:side`, `quarantine`, `audit`, idempotency keys, error groups, indexes.
+-- `queues:side`, `queues:ended`, `quarantine`, `audit`, idempotency keys, locks, error groups, indexes,
+-- `schedules`, `schedules:names`.
 local function heal(p, argv)
   local now, w, answer = now_ms(), writes(), {}
   local found, queue = examine(p, now, argv)
@@ -22,6 +23,7 @@ local function heal(p, argv)
   if queue and #found > 0 then
     -- These read what was just written.
     refresh_side_queue(w, p, queue)
+    refresh_ended_queue(w, p, queue)
     wake(w, p, { queue }, is_claimable)
     w:commit()
   end

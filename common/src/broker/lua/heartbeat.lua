@@ -10,10 +10,10 @@
 --      a line for each series, see `history`. They are added once, however often they are sent; and, but for
 --      the first ones of a worker, never if Redis does not know it any more, and so not whether they were added
 --      then two for each lease: id, epoch
--- Returns {known, more, features, wanted, requeued, failed, verdict, …}: known = 0 if this Redis had no record of the
+-- Returns {known, more, features, wanted, requeued, failed, overdue, expired, verdict, …}: known = 0 if this Redis had no record of the
 -- worker: it is its first heartbeat, or its record has expired, or Redis lost its data, and with it what the worker has
 -- announced; more = 1 if a sweep was due and stopped by budget; features: see `open`; wanted: what an operator requested
--- last, see `steer`, or ''; requeued, failed: the jobs that the sweep took back from silent workers, see `sweep`; then one
+-- last, see `steer`, or ''; requeued, failed, overdue, expired: what the sweep did, see `sweep`; then one
 -- verdict for each lease, in order: 1 extended, 2 extended and to be canceled, -1 lost. A worker that was declared dead
 -- (`dead`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, `history`, and what `sweep` touches.
@@ -39,7 +39,7 @@ local function heartbeat(p, argv)
   local worker, lease, running = argv[1], num(argv[2]), {}
   local known = redis.call('HMGET', key.worker(p, worker), 'running', 'dead', 'counted', 'wanted')
   if argv[5] == 'more' then running[1] = known[1] or nil end
-  local replies = { (known[1] or known[2]) and 1 or 0, 0, features(p), known[4] or '', 0, 0 }
+  local replies = { (known[1] or known[2]) and 1 or 0, 0, features(p), known[4] or '', 0, 0, 0, 0 }
   for at = 8, #argv, 2 do
     replies[#replies + 1] = known[2] and -1 or beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
@@ -54,7 +54,10 @@ local function heartbeat(p, argv)
   -- Whatever error the history or a sweep hits, the verdicts must reach their worker.
   pcall(count_once, p, now, worker, known, argv[7])
   local swept, counts = pcall(sweep_if_due, p, now, writes(), nil, argv[6])
-  if swept then replies[2], replies[5], replies[6] = counts[6], counts[2], counts[3] end
+  if swept then
+    replies[2] = counts[6]
+    replies[5], replies[6], replies[7], replies[8] = counts[2], counts[3], counts[7], counts[8]
+  end
   return replies
 end
 

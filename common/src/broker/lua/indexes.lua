@@ -16,3 +16,17 @@ end
 function indexes.leave(w, p, id, names)
   for name in string.gmatch(names or '', '%S+') do w:add('ZREM', key.index(p, name), id) end
 end
+
+-- Lists a job by its new indexes instead of those it had.
+function indexes.change(w, p, id, before, after)
+  local function only_in(one, other)
+    local names = {}
+    for name in string.gmatch(one, '%S+') do
+      if not string.find(' ' .. other .. ' ', ' ' .. name .. ' ', 1, true) then names[#names + 1] = name end
+    end
+    return table.concat(names, ' ')
+  end
+  before, after = before or '', after or ''
+  indexes.leave(w, p, id, only_in(before, after))
+  indexes.enter(w, p, id, only_in(after, before))
+end

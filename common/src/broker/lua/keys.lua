@@ -12,6 +12,8 @@ function key.queues(p) return p .. ':queues' end
 function key.names(p) return p .. ':queues:names' end
 function key.paused(p) return p .. ':paused' end
 function key.side_queues(p) return p .. ':queues:side' end
+function key.ended_queues(p) return p .. ':queues:ended' end
+function key.confined(p) return p .. ':queues:confined' end
 function key.due(p) return p .. ':due' end
 function key.workers(p) return p .. ':workers' end
 function key.leases(p) return p .. ':leases' end
@@ -32,6 +34,10 @@ function key.index(p, index) return p .. ':index:' .. index end
 function key.actions(p) return p .. ':actions' end
 function key.history(p, unit, span) return p .. ':history:' .. unit .. ':' .. span end
 function key.history_queues(p, unit, span) return p .. ':history:' .. unit .. ':' .. span .. ':queues' end
+function key.schedules(p) return p .. ':schedules' end
+function key.schedule_names(p) return p .. ':schedules:names' end
+function key.schedule(p, name) return p .. ':schedule:' .. name end
+function key.lock(p, digest) return p .. ':lock:' .. digest end
 function key.idempotency(p, digest) return p .. ':idempotency:' .. digest end
 
 function key.job(p, id) return p .. ':job:' .. id end
@@ -46,6 +52,16 @@ function key.delayed(p, queue) return p .. ':queue:' .. queue .. ':delayed' end
 function key.running(p, queue) return p .. ':queue:' .. queue .. ':running' end
 function key.failed(p, queue) return p .. ':queue:' .. queue .. ':failed' end
 function key.finished(p, queue) return p .. ':queue:' .. queue .. ':finished' end
+function key.group(p, queue, group) return p .. ':queue:' .. queue .. ':group:' .. group end
+function key.grouped_running(p, queue) return p .. ':queue:' .. queue .. ':grouped_running' end
+function key.grouped(p, queue) return p .. ':queue:' .. queue .. ':grouped' end
+function key.runnable(p, queue) return p .. ':queue:' .. queue .. ':runnable' end
+function key.idle_groups(p, queue) return p .. ':queue:' .. queue .. ':idle_groups' end
+function key.turns(p, queue) return p .. ':queue:' .. queue .. ':turns' end
+function key.rules(p, queue) return p .. ':queue:' .. queue .. ':rules' end
+function key.rates(p, queue) return p .. ':queue:' .. queue .. ':rates' end
+function key.delayed_groups(p, queue) return p .. ':queue:' .. queue .. ':delayed_groups' end
+function key.blocked_groups(p, queue) return p .. ':queue:' .. queue .. ':blocked_groups' end
 function key.wake(p, queue) return p .. ':queue:' .. queue .. ':wake' end
 function key.ended(p, queue, bucket) return p .. ':queue:' .. queue .. ':ended:' .. bucket end
 
@@ -75,3 +91,5 @@ end
 
 key.ready, key.ghosts, key.delayed, key.wake = cached(key.ready), cached(key.ghosts), cached(key.delayed), cached(key.wake)
 key.running, key.finished, key.failed = cached(key.running), cached(key.finished), cached(key.failed)
+key.runnable, key.grouped = cached(key.runnable), cached(key.grouped)
+key.grouped_running = cached(key.grouped_running)

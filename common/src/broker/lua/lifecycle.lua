@@ -1,7 +1,7 @@
 -- The transitions of a job, each in one place. They collect writes: the caller has read and checked. A `job` here is what
 -- `read_job` returned; a transition changes its state in place, and is passed the other fields that change.
 --
--- Uses: keys, core, errors, indexes
+-- Uses: keys, core, errors, indexes, locks, limits, groups, waits, schedules
 
 -- Ready lists of a queue: the lanes of the four priorities, highest first. Jobs during which workers died wait in a separate
 -- lane (`SOLITARY`) and are handed out alone.
@@ -27,13 +27,9 @@ local TOMBSTONE_KEPT_MS = 86400000
 local HISTORY_LINES, HISTORY_BYTES = 10, 16384
 -- How many changes of a watched job are kept, and how much of a progress message: at most 64 KiB together.
 local EVENTS, EVENT_MESSAGE_BYTES = 256, 180
--- Ended jobs are counted in buckets of ten seconds, which are kept a little longer than the minute over which they are
--- summed.
-local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
-local DEADLINE_EXCEEDED = '{"code":"deadline_exceeded","message":"the deadline of the job has passed","retryable":false}'
 local NOT_DELIVERED =
   '{"code":"not_delivered","message":"no worker received this job in time, though they were alive: its payload may be too large '
   .. 'for the network","retryable":false}'
@@ -85,18 +81,33 @@ end
 -- The lane of jobs that wait for workers with a task.
 local function lane_for(task) return 'task:' .. task end
 
--- The lane of a job, and its task if it is parked. It stays parked when it becomes ready again: there may still be workers
--- without its task.
+-- Whether a job must run alone.
+local function is_solitary(job) return num(job.losses) >= SOLITARY_LOSSES or num(job.unheard) >= SOLITARY_UNHEARD end
+
+-- The lane of a job that does not wait in a group, and its task if it is parked. It stays parked when it becomes ready again:
+-- there may still be workers without its task.
 local function lane_of(job)
-  if num(job.losses) >= SOLITARY_LOSSES or num(job.unheard) >= SOLITARY_UNHEARD then return SOLITARY end
+  if is_solitary(job) then return SOLITARY end
   local task = job.waiting_for and string.match(job.waiting_for, '^%d+ worker_with_task (%S+)$')
   if task then return lane_for(task), task end
   return job.priority or NORMAL
 end
 
+-- Whether a job that is ready waits in its group: not if it must run alone, or is parked; then it is in a lane. One whose group
+-- cannot be read is in a lane, so that it is found.
+local GROUP = '^%x+ %d+$'
+local function waits_in_group(job)
+  if not (job.group and string.find(job.group, GROUP)) then return false end
+  local lane, task = lane_of(job)
+  return lane ~= SOLITARY and not task
+end
+
 -- A queue that has a job outside its normal lane, delayed or in another lane, is listed: so calls about other queues need not
 -- read those places. A step that takes such a job away leaves the queue listed; sweeps check it again.
 local function add_side_queue(w, p, queue) w:add('SADD', key.side_queues(p), queue) end
+
+-- A queue with failed jobs or ghosts is listed too: so metrics need not ask every queue for them. The rest is as above.
+local function add_ended_queue(w, p, queue) w:add('SADD', key.ended_queues(p), queue) end
 
 -- Makes a queue known, or records that it is used now. Sweeps and limits use `queues`, which is ordered by last use; lists
 -- use `queues:names`, of which they read a range by name. Both hold the same queues, so they change in one step.
@@ -113,12 +124,22 @@ local function is_recent(now, used)
   return age and age >= 0 and age < LAST_USE_MS
 end
 
--- Moves a job to the ready list, at the end (`LPUSH`) or, if it had been claimed before, at the front (`RPUSH`).
-local function to_ready(w, p, id, job, push, ...)
+-- Adds an id to its lane, at the end (`LPUSH`) or at the front (`RPUSH`).
+local function enter_lane(w, p, id, job, push)
   local lane, task = lane_of(job)
   if lane ~= NORMAL then add_side_queue(w, p, job.queue) end
   if task then w:park(p, job.queue, task) end
   w:add(push, key.ready(p, job.queue, lane), id)
+end
+
+-- Moves a job to its group, or to the ready list: at the end (`LPUSH`) or, if it had been claimed before, at the front (`RPUSH`).
+local function to_ready(w, p, id, job, push, ...)
+  if waits_in_group(job) then
+    add_side_queue(w, p, job.queue)
+    groups.enter(w, p, job.queue, id, job)
+  else
+    enter_lane(w, p, id, job, push)
+  end
   job.status = 'queued'
   change(w, p, id, job, ...)
 end
@@ -131,17 +152,22 @@ local function to_delayed(w, p, id, job, status, due, ...)
   change(w, p, id, job, 'run_at', int(due), ...)
 end
 
--- A job with a deadline is in `deadlines` until it ends, so that a sweep fails it even if no worker claims it.
-local function list_deadline(w, p, id, job)
-  w:due(p, job.queue, num(job.deadline))
-  w:add('ZADD', key.deadlines(p, job.queue), job.deadline, id)
+-- Removes a job whose attempt ended from those that run.
+local function leave_running(w, p, id, job)
+  w:add('ZREM', key.running(p, job.queue), id)
+  if job.group then groups.stop(w, p, job.queue, id, job.group) end
 end
 
 -- Removes a job that is about to end from where it waits. Removal from the middle of a list would cost time in proportion to
 -- the list's length: so the id stays there as a ghost, which claims and sweeps drop when it comes to the front.
 local function remove_waiting(w, p, id, job)
-  if job.status == 'queued' then
+  if job.status == 'queued' and waits_in_group(job) then
+    groups.leave(w, p, job.queue, id, job)
+  elseif job.status == 'queued' then
     w:add('SADD', key.ghosts(p, job.queue), id)
+    add_ended_queue(w, p, job.queue)
+    local group = job.group and string.match(job.group, '^%x+')
+    if group then groups.unblock_later(w, p, job.queue, group) end
   else
     w:add('ZREM', key.delayed(p, job.queue), id)
   end
@@ -186,11 +212,30 @@ local function to_terminal(w, p, id, job, status, now, ...)
   change(w, p, id, job, ...)
   if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), job.expires_at) end
   if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end
-  if job.deadline then w:add('ZREM', key.deadlines(p, job.queue), id) end
+  waits.remove(w, p, id, job)
   w:finish(p, job.queue, job.expires_at, id)
-  if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), job.finished_at, id) end
+  if status == 'failed' then
+    w:add('ZADD', key.failed(p, job.queue), job.finished_at, id)
+    add_ended_queue(w, p, job.queue)
+  end
   w:end_of(job.queue, 1)
+  if job.unique then locks.ended(w, p, id, job) end
   if job.webhook then deliver(w, p, id, job, status, now) end
+  if job.schedule then schedules.job_ended(w, p, now, id, job) end
+end
+
+-- Cancels a job that waits; of one that runs, records that it is to be canceled, and notifies its worker. Returns whether it
+-- has ended.
+local function cancel_job(w, p, id, job, now)
+  if job.status ~= 'running' then
+    remove_waiting(w, p, id, job)
+    to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+    return true
+  end
+  if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
+  -- A broken record may name no worker: then there is none to notify, and a sweep quarantines the record.
+  if job.worker and job.epoch then w:publish(key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch) end
+  return false
 end
 
 -- Fails a job for good, and lists it in the group of its error. Errors of handlers come with their kind.
@@ -200,17 +245,24 @@ local function to_failed(w, p, id, job, now, error, kind, ...)
   w:add('ZADD', key.error_jobs(p, group), job.finished_at, id)
 end
 
-local function write_ended(_, bucket)
-  local count = redis.call('INCRBY', bucket.name, bucket.count)
-  if count == bucket.count then redis.call('PEXPIRE', bucket.name, BUCKET_KEPT_MS) end
-end
+local count_ended
+do
+  -- Ended jobs are counted in buckets of ten seconds, which are kept a little longer than the minute over which they are
+  -- summed.
+  local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
--- Writes how many jobs ended in this call; once per call, not once per job.
-local function count_ended(w, p, now)
-  for queue, count in pairs(w.ended) do
-    w:later({ write = write_ended, name = key.ended(p, queue, int(math.floor(now / BUCKET_MS))), count = count })
+  local function write_ended(_, bucket)
+    local count = redis.call('INCRBY', bucket.name, bucket.count)
+    if count == bucket.count then redis.call('PEXPIRE', bucket.name, BUCKET_KEPT_MS) end
   end
-  w.ended = NONE
+
+  -- Writes how many jobs ended in this call; once per call, not once per job.
+  function count_ended(w, p, now)
+    for queue, count in pairs(w.ended) do
+      w:later({ write = write_ended, name = key.ended(p, queue, int(math.floor(now / BUCKET_MS))), count = count })
+    end
+    w.ended = NONE
+  end
 end
 
 -- Removes an ended job, leaving a tombstone without payload, which has the reason: `deleted` or `trimmed`.
@@ -220,6 +272,7 @@ local function to_tombstone(w, p, id, job, how)
   w:call('ZREM', key.failed(p, job.queue), id)
   errors.leave(w, p, id, job)
   indexes.leave(w, p, id, job.indexes)
+  locks.deleted(w, p, id, job)
   w:call('HSET', key.job(p, id), 'tombstone', how)
   w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
 end
@@ -302,7 +355,15 @@ local function uncharge(job) job.attempt = int(math.max(num(job.attempt) - 1, 0)
 
 -- What is deleted when an ended job runs again, besides parts of the state.
 local ENDED = { 'error', 'error_group', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'progress',
-  'progress_message', 'waiting_for', 'unheard' }
+  'progress_message', 'waiting_for', 'unheard', 'snoozes' }
+
+-- Removes a ghost that has a group from the lane of solitary jobs, because a retry puts it into its group. That lane is short.
+-- It is counted as a removal for audits, since a walk may miss what moves up.
+local function leave_solitary(w, p, id, job)
+  w:call('SREM', key.ghosts(p, job.queue), id)
+  w:call('LREM', key.ready(p, job.queue, SOLITARY), 1, id)
+  w:call('HINCRBY', key.audit(p), 'removals', 1)
+end
 
 -- Makes an ended job run again. The epoch stays, so that no worker of the earlier generation can settle the new one; the
 -- generation grows.
@@ -314,14 +375,26 @@ local function revive(w, p, id, job, now)
   end
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
   if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end
-  if job.deadline then list_deadline(w, p, id, job) end
+  locks.take(w, p, id, job)
+  waits.renew(job, now, fields)
+  waits.list(w, p, id, job)
+  local is_ghost = redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1
+  local lane, parked_for = lane_of(job)
   w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
   errors.leave(w, p, id, job)
   w:call('HDEL', job.key, unpack(ENDED))
-  job.status, job.attempt, job.losses, job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil
+  if is_ghost and job.group and parked_for then
+    -- A job of a group that keeps its place among the parked ones stays parked; elsewhere it would be looked for in its group.
+    fields[#fields + 1], fields[#fields + 2] = 'waiting_for', job.waiting_for
+  else
+    job.waiting_for = nil
+  end
+  job.status, job.attempt, job.losses, job.unheard = 'queued', '0', nil, nil
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
-  if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
+  local leaves = is_ghost and job.group and lane == SOLITARY
+  if leaves then leave_solitary(w, p, id, job) end
+  if is_ghost and not leaves then
     -- It is still in its ready list: it keeps its place, in whichever lane that is, and only stops being a ghost.
     add_side_queue(w, p, job.queue)
     w:call('SREM', key.ghosts(p, job.queue), id)
@@ -335,10 +408,10 @@ end
 -- Whether a job is in the normal lane.
 local function has_usual(p, queue) return redis.call('EXISTS', key.ready(p, queue, NORMAL)) == 1 end
 
--- Whether a job is in one of the queue's lanes that any worker may claim from.
+-- Whether a job is in one of the queue's lanes that any worker may claim from, or in a group whose turn may come.
 local function has_ready(p, queue)
-  local names = {}
-  for at, lane in ipairs(LANES) do names[at] = key.ready(p, queue, lane) end
+  local names = { key.runnable(p, queue) }
+  for at, lane in ipairs(LANES) do names[at + 1] = key.ready(p, queue, lane) end
   return redis.call('EXISTS', unpack(names)) > 0
 end
 
@@ -361,22 +434,32 @@ local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p),
 local function has_side(p, queues)
   local names = {}
   for _, queue in ipairs(queues) do
-    names[#names + 1], names[#names + 2] = key.delayed(p, queue), key.parked(p, queue)
+    names[#names + 1], names[#names + 2], names[#names + 3] = key.delayed(p, queue), key.parked(p, queue), key.grouped(p, queue)
     for _, lane in ipairs(OTHER_LANES) do names[#names + 1] = key.ready(p, queue, lane) end
   end
   return redis.call('EXISTS', unpack(names)) > 0
 end
 
--- Lists the queue if it has jobs outside its normal lane, else removes it from that list. Returns whether it has.
+-- Lists the queue if it has jobs outside its normal lane or a limit, or its home is elsewhere; else removes it from that list.
+-- Returns whether it is listed.
 local function refresh_side_queue(w, p, queue)
-  local is, listed = has_side(p, { queue }), redis.call('SISMEMBER', key.side_queues(p), queue) == 1
+  local is = has_side(p, { queue }) or limits.has_limit(p, queue) or limits.home_elsewhere(p, queue) ~= nil
+  local listed = redis.call('SISMEMBER', key.side_queues(p), queue) == 1
   if is ~= listed then w:call(is and 'SADD' or 'SREM', key.side_queues(p), queue) end
   return is
+end
+
+-- Lists the queue if it has failed jobs or ghosts, else removes it from that list.
+local function refresh_ended_queue(w, p, queue)
+  local is = redis.call('EXISTS', key.failed(p, queue), key.ghosts(p, queue)) > 0
+  local listed = redis.call('SISMEMBER', key.ended_queues(p), queue) == 1
+  if is ~= listed then w:call(is and 'SADD' or 'SREM', key.ended_queues(p), queue) end
 end
 
 -- Whether anything may be claimed from the queue.
 local function is_claimable(p, queue)
   return (has_ready(p, queue) or has_solitary(p, queue) or has_parked(p, queue)) and not is_paused(p, queue)
+    and limits.may_start(nil, p, queue)
 end
 
 -- Whether the queue is known: it was used or served in the last hour, is paused, or holds anything.
@@ -389,6 +472,7 @@ end
 
 -- Whether the queue holds nothing at all.
 local function is_empty(p, queue)
-  return not has_ready(p, queue) and not is_paused(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY),
-    key.parked(p, queue), key.delayed(p, queue), key.running(p, queue), key.finished(p, queue), key.deadlines(p, queue)) == 0
+  return not has_ready(p, queue) and not is_paused(p, queue) and not limits.home_elsewhere(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY),
+    key.parked(p, queue), key.delayed(p, queue), key.running(p, queue), key.finished(p, queue), key.deadlines(p, queue),
+    key.grouped(p, queue), key.rules(p, queue), key.idle_groups(p, queue)) == 0
 end

@@ -1,6 +1,6 @@
 -- The repairs of `heal`, which `examine` proposes. They collect writes; the caller has judged in the same step.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, core, groups, lifecycle
 
 local function drop_from(w, p, queue, set, id, times)
   if set == 'finished' then
@@ -26,13 +26,14 @@ local function retire(w, p, id, at)
 end
 
 -- Leaves an id in one of the places where it was found: one deep inside a list, which cannot be removed, else one near the
--- front. Returns false, with nothing removed, if it is deep inside two.
-local function keep_one(w, p, id, places)
+-- front; in none if it also waits in its group. Returns false, with nothing removed, if it is too deep inside one of the others.
+local function keep_one(w, p, id, places, is_grouped)
   table.sort(places, function(one, other) return one.deep and not other.deep end)
-  if places[2] and places[2].deep then return false end
+  local kept = is_grouped and 0 or 1
+  if places[kept + 1] and places[kept + 1].deep then return false end
   for number, at in ipairs(places) do
     local tail, head = at.tail, at.head
-    if number == 1 and tail > 0 then tail = tail - 1 elseif number == 1 and head > 0 then head = head - 1 end
+    if number == kept and tail > 0 then tail = tail - 1 elseif number == kept and head > 0 then head = head - 1 end
     if tail + head > 0 then take_out(w, p, id, at, tail, head) end
   end
 end
@@ -52,6 +53,7 @@ local function put_back_running(w, p, now, id, job)
   if not alive then return false end
   w:due(p, job.queue, now + lease)
   w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
+  if job.group then groups.restart(w, p, job.queue, id, job) end
   change(w, p, id, job)
   return true
 end
@@ -62,7 +64,7 @@ local function put_back(w, p, now, id, job)
   list_queue(w, p, now, job.queue)
   if job.status == 'running' then
     if put_back_running(w, p, now, id, job) then return end
-    drop_from(w, p, job.queue, 'running', id)
+    leave_running(w, p, id, job)
   end
   if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end
   if job.status == 'queued' then return to_ready(w, p, id, job, 'RPUSH') end

@@ -11,7 +11,7 @@ local LIST_LOOKS = 10000
 -- How far beyond the index where an id was met: new jobs push it along. A walk queries what it meets at once.
 local PUSHED_ALONG = 1000
 
-local SETS = { 'delayed', 'running', 'deadlines', 'finished', 'failed', 'ghosts' }
+local SETS = { 'delayed', 'running', 'deadlines', 'finished', 'failed', 'ghosts', 'grouped' }
 
 local function lane_in(place) return string.match(place, '^ready:(%S+)$') end
 

@@ -4,11 +4,12 @@
 -- Uses: keys, register, core, lifecycle
 --
 -- KEYS 1  the partition's layout
--- ARGV 1  queue   2  how many of the earliest delayed jobs to skip (those that stay, met by an earlier call)
+-- ARGV 1  queue   2  '' in the first call; in further ones, what the one before passed
 --      3  '' in the first call; in further ones, when the first was made: jobs submitted since are left
--- Returns {canceled, skipped, more, when the first call was made}. `more` = 1: stopped by budget (100 jobs read), call again.
--- canceled = -1 if the queue is not known here.
--- Touches the jobs' hashes, logs and events, and the queue's ready, ghosts, delayed and finished.
+-- Returns {canceled, passed, more, when the first call was made}. `passed`: how many of the earliest delayed jobs, and of the jobs
+-- in groups, this purge met and left. `more` = 1: stopped by budget (100 jobs read), call again. canceled = -1 if the queue is
+-- not known here.
+-- Touches the jobs' hashes, logs and events, and the queue's ready, ghosts, delayed and finished, and the sets of its groups.
 local PURGE_LOOKS = 100
 
 local function purge_one(w, p, id, job, now)
@@ -36,32 +37,36 @@ local function purge_lane(w, p, name, queue, now, call)
   call.looks = call.looks - dropped
 end
 
-local function purge_delayed(w, p, queue, now, call, skip)
-  local ids = redis.call('ZRANGE', key.delayed(p, queue), skip, skip + call.looks - 1)
+-- Cancels jobs with this status in one of the queue's sets, after the first `skip`. Returns how many of the set it passed.
+local function purge_set(w, p, name, status, now, call, skip)
+  local ids = redis.call('ZRANGE', name, skip, skip + call.looks - 1)
   for _, id in ipairs(ids) do
     local job = read_job(p, id, SPEC)
-    if job and job.status == 'scheduled' and created_at(job) <= call.since then
-      w:add('ZREM', key.delayed(p, queue), id)
+    if job and job.status == status and created_at(job) <= call.since then
+      remove_waiting(w, p, id, job)
       purge_one(w, p, id, job, now)
       call.canceled = call.canceled + 1
     else
-      call.passed = call.passed + 1
+      skip = skip + 1
     end
   end
   call.looks = call.looks - #ids
+  return skip
 end
 
 local function purge(p, argv)
   local now, w, queue = now_ms(), writes(), argv[1]
-  local call = { canceled = 0, passed = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
-  if not is_listed(p, queue) then return { -1, 0, 0, int(call.since) } end
-  purge_delayed(w, p, queue, now, call, num(argv[2]))
+  local call = { canceled = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
+  local delayed, grouped = string.match(argv[2], '^(%d+) (%d+)$')
+  if not is_listed(p, queue) then return { -1, '', 0, int(call.since) } end
+  delayed = purge_set(w, p, key.delayed(p, queue), 'scheduled', now, call, num(delayed))
+  if call.looks > 0 then grouped = purge_set(w, p, key.grouped(p, queue), 'queued', now, call, num(grouped)) end
   for _, lane in ipairs(all_lanes(p, queue)) do
     if call.looks > 0 then purge_lane(w, p, key.ready(p, queue, lane), queue, now, call) end
   end
   count_ended(w, p, now)
   w:commit()
-  return { call.canceled, call.passed, call.looks <= 0 and 1 or 0, int(call.since) }
+  return { call.canceled, int(delayed) .. ' ' .. int(num(grouped)), call.looks <= 0 and 1 or 0, int(call.since) }
 end
 
 register('purge', purge, { 'allow-oom' })

@@ -8,8 +8,8 @@
 --      then queues, at most 32
 -- Returns {requeued, failed, queues done, where to continue in the next one}. Stops by budget (100 leases read); call again
 -- with the queues that are left. Idempotent.
--- Touches the worker's hash, `workers`, `leases`, `reserved`, `queues:side`, `recent`, error groups, jobs' hashes, and per
--- queue running, ready, finished, failed and wake.
+-- Touches the worker's hash, `workers`, `leases`, `reserved`, `queues:side`, `queues:ended`, `recent`, error groups, jobs'
+-- hashes, and per queue running, ready, finished, failed and wake.
 --
 -- What a worker holds is recorded only in its jobs: an index would cost every claim something, and a worker seldom dies. So
 -- all running jobs are read; that is as many as the whole fleet has slots. A scan of the set misses no job that is in it from

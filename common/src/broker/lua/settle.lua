@@ -1,6 +1,6 @@
 -- settle_one(w, p, now, call, id, epoch, outcome, …): end one attempt. Called inside `exchange`.
 --
--- Uses: keys, core, errors, lifecycle
+-- Uses: keys, core, errors, waits, lifecycle
 --
 --   outcome       a               b                  c
 --   complete      result (JSON)
@@ -9,6 +9,7 @@
 --   fail          error (JSON)    its kind
 --   canceled      error (JSON)
 --   release       cause           detail, or ''
+--   snooze        milliseconds until the next attempt
 --
 -- Returns  1  settled
 --          2  this same attempt was settled before: the reply was lost, and repeating the call is safe
@@ -20,13 +21,16 @@
 -- the job waits for, and the job is tried again after 1 s, doubling to 30 s, as often as needed; the same applies to a job
 -- that cannot be parked, because it must run alone or too many tasks are parked. `waiting_for` has the cause and the detail.
 --
--- A requested cancel has precedence over retry and release, never over an end that the handler reached.
+-- A snooze is not charged either: the handler puts its job off. It is counted, and the job fails instead with the 1001st, or if it
+-- would be due at its deadline or later.
+--
+-- A requested cancel has precedence over retry, release and snooze, never over an end that the handler reached.
 
 -- Results up to this size, if JSON, are in `result` and are read with the status; others are in `result_large`.
 local INLINE_RESULT_BYTES = 65536
 
 -- How many arguments each outcome has.
-local OUTCOME = { complete = 1, complete_as = 2, retry = 3, fail = 2, canceled = 1, release = 2 }
+local OUTCOME = { complete = 1, complete_as = 2, retry = 3, fail = 2, canceled = 1, release = 2, snooze = 1 }
 
 local settle = {}
 
@@ -64,7 +68,8 @@ function settle.retry(w, p, id, job, now, error, kind, delay)
   if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
   errors.count(w, p, now, id, job, error, kind)
   local history = history_with(p, id, job, now, 'failed', error)
-  to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history)
+  to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history,
+    waits.started(job))
 end
 
 -- The task for which a job may be parked, or nil.
@@ -93,11 +98,31 @@ function settle.release(w, p, id, job, now, cause, detail)
   if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
   if cause ~= 'released' then
     uncharge(job)
+    waits.list_again(w, p, id, job)
     return release_later(w, p, id, job, now, cause, detail)
   end
   local history = history_with(p, id, job, now, cause)
   uncharge(job)
-  to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'history', history)
+  to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'history', history, waits.started(job))
+end
+
+do
+  -- How often a job may be put off in a generation.
+  local MAX_SNOOZES = 1000
+  local TOO_OFTEN = '{"code":"snoozed_too_often","message":"the handler put the job off 1000 times","retryable":false}'
+  local TOO_LONG = '{"code":"deadline_exceeded","message":"the handler put the job off beyond its deadline","retryable":false}'
+
+  function settle.snooze(w, p, id, job, now, delay)
+    if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
+    local due, snoozes = now + num(delay), num(job.snoozes) + 1
+    if snoozes > MAX_SNOOZES then return settle.fail(w, p, id, job, now, TOO_OFTEN) end
+    if job.deadline and due >= num(job.deadline) then return settle.fail(w, p, id, job, now, TOO_LONG) end
+    local history = history_with(p, id, job, now, 'snoozed')
+    uncharge(job)
+    job.waiting_for = int(num(string.match(job.waiting_for or '', '^%d+'))) .. ' snooze '
+    to_delayed(w, p, id, job, 'scheduled', due, 'settled_epoch', job.epoch, 'snoozes', int(snoozes), 'waiting_for',
+      job.waiting_for, 'history', history, waits.started(job))
+  end
 end
 
 -- Whether the job was last settled under that epoch. Only settling makes a job succeed, so success needs no `settled_epoch`.
@@ -107,13 +132,13 @@ end
 
 local function settle_one(w, p, now, call, id, epoch, outcome, a, b, c)
   local name = key.job(p, id)
-  local values = redis.pcall('HMGET', name, 'state', 'optional')
+  local values = redis.pcall('HMGET', name, 'state', 'optional', 'group')
   local queue = outcome == 'complete' and fast.complete and fast.complete(w, p, now, call.worker, id, name, values, epoch, a)
   if queue then return 1, queue end
   local job = job_of(name, values)
   if not job then return -2 end
   if not holds(job, epoch, call.worker) then return was_settled(job, epoch) and 2 or -1 end
-  w:add('ZREM', key.running(p, job.queue), id)
+  leave_running(w, p, id, job)
   settle[outcome](w, p, id, job, now, a, b, c)
   return 1, job.queue
 end

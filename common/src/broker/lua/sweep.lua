@@ -1,16 +1,17 @@
--- sweep: take back expired leases, fail jobs that did not run before their deadline, promote due jobs, trim expired ones,
+-- sweep: take back expired leases, end jobs that did not run before their deadline or start in time, promote due jobs, trim expired ones,
 -- leave wake-up tokens. Idempotent.
 --
--- Uses: keys, register, core, errors, lifecycle, promote, take_back
+-- Uses: keys, register, core, errors, limits, groups, waits, lifecycle, promote, take_back
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  percent of `maxmemory` from which ended jobs are removed early; absent inside a heartbeat: as last time
 --      2  when the caller saw `due` empty: no lease is older than that; '' if it never did
--- Returns {swept, requeued, failed, promoted, trimmed, more, features}; swept = 0 if the last sweep is younger than a second
--- and left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once. `features`: see
--- `open`.
--- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, `recent`, error groups, indexes, jobs'
--- hashes, and per queue every list and set.
+-- Returns {swept, requeued, failed, promoted, trimmed, more, overdue, expired, features}; swept = 0 if the last sweep is younger
+-- than a second and left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once.
+-- `overdue`, `expired`: how many jobs failed at their deadline, and were canceled because they did not start in time.
+-- `features`: see `open`.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `queues:ended`, `workers`, `leases`, `recent`, error groups,
+-- indexes, jobs' hashes, and per queue every list and set.
 --
 -- Called every second where something may be due, and every ten seconds elsewhere (`Broker::to_sweep`).
 --
@@ -26,7 +27,7 @@
 -- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for live
 -- workers to send a heartbeat. A third, because workers without any API sweep with their heartbeats, every quarter of a
 -- lease, and because a worker that sent one just before the silence must have time left to send one after it.
-local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
+local SWEEP_QUEUES, SWEEP_IDS = 32, 100
 -- From the start of one round through all queues to the start of the next.
 local ROUND_MS = 10000
 local SILENCE_SHARE = 0.35
@@ -66,16 +67,23 @@ local function sweep_deadlines(w, p, now, queue, swept)
   local name = key.deadlines(p, queue)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '-inf', int(now), 'LIMIT', 0, swept.left)) do
     local job, unreadable = read_job(p, id)
-    local status = job and job.status
-    if status == 'running' then
-      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)
-    elseif status == 'queued' or is_delayed(job) then
-      remove_waiting(w, p, id, job)
-      to_failed(w, p, id, job, now, DEADLINE_EXCEEDED)
-      swept.failed = swept.failed + 1
-    else
-      if unreadable then quarantine(w, p, id, now) end
+    local limit, status, error = waits.next_look(job)
+    if unreadable then quarantine(w, p, id, now) end
+    if not limit then
       w:add('ZREM', name, id)
+    elseif limit > now then
+      w:add('ZADD', name, int(limit), id)
+    elseif job.status == 'running' then
+      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)
+    else
+      remove_waiting(w, p, id, job)
+      if status == 'canceled' then
+        to_terminal(w, p, id, job, status, now, 'error', error)
+        swept.expired = swept.expired + 1
+      else
+        to_failed(w, p, id, job, now, error)
+        swept.overdue = swept.overdue + 1
+      end
     end
     swept.left = swept.left - 1
   end
@@ -116,21 +124,10 @@ local function tidy_lanes(w, p, queue, swept)
   end
 end
 
--- When the first lease of a queue expires, its first delayed job is due or its first deadline passes; nil if there is none of
--- these.
-local function first_due(p, queue)
-  local first
-  for _, name in ipairs({ key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }) do
-    local time = tonumber(redis.call('ZRANGE', name, 0, 0, 'WITHSCORES')[2] or nil)
-    if time and (not first or time < first) then first = time end
-  end
-  return first
-end
-
 -- Lists when the queue is to be visited next. Not before the next sweep: while leases are not taken back, expired ones
 -- remain.
 local function list_next_due(w, p, now, queue)
-  local first = first_due(p, queue)
+  local first = earlier(first_due(p, queue), limits.waits_until(w, p, now, queue))
   if first then
     w:call('ZADD', key.due(p), int(math.max(first, now + SWEEP_MS)), queue)
   else
@@ -146,8 +143,8 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   w:commit()
   sweep_deadlines(w, p, now, queue, swept)
   w:commit()
-  local promoted = promote(w, p, queue, now, swept.left)
-  swept.left = swept.left - promoted
+  local promoted, given = promote(w, p, queue, now, swept.left)
+  swept.left = swept.left - promoted - given
   local trimmed = trim(w, p, queue, now, swept.left)
   swept.left = swept.left - trimmed
   swept.promoted, swept.trimmed = swept.promoted + promoted, swept.trimmed + trimmed
@@ -159,8 +156,10 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   end
   if in_turn then
     tidy_lanes(w, p, queue, swept)
+    swept.left = swept.left - groups.tidy(w, p, queue, now)
     w:commit()
     refresh_side_queue(w, p, queue)
+    refresh_ended_queue(w, p, queue)
   end
   wake(w, p, { queue }, is_claimable)
   if swept.left > 0 then list_next_due(w, p, now, queue) end
@@ -217,8 +216,10 @@ local function remove_queues(w, p, now)
       w:add('ZREM', key.queues(p), queue)
       w:add('ZREM', key.names(p), queue)
       w:add('SREM', key.side_queues(p), queue)
+      w:add('SREM', key.ended_queues(p), queue)
       w:add('ZREM', key.due(p), queue)
-      w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
+      w:call('HDEL', key.confined(p), queue)
+      w:call('DEL', key.wake(p, queue), key.ghosts(p, queue), key.turns(p, queue), key.rates(p, queue))
     else
       list_queue(w, p, now, queue)
     end
@@ -263,9 +264,9 @@ end
 local function sweep_if_due(p, now, w, watermark, quiet_at)
   used_at = now
   local state = read_state_of_sweeps(p)
-  local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
+  local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, overdue = 0, expired = 0, left = SWEEP_IDS }
   local age = now - num(state.last)
-  if state.more ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
+  if state.more ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0, 0, 0 } end
   swept.memory, swept.watermark = measure_memory(), num(watermark or state.watermark or DEFAULT_WATERMARK)
   local guard = silence_guard(p, now, state.last, state.grace_until, quiet_at)
   local all, cursor, round = sweeps_all(state, now, swept), num(state.cursor), num(state.round)
@@ -295,12 +296,12 @@ local function sweep_if_due(p, now, w, watermark, quiet_at)
     w:call('HSET', key.sweep(p), 'errors', int(errors.tidy(w, p, now, num(state.errors))))
   end
   w:commit()
-  return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }
+  return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0, swept.overdue, swept.expired }
 end
 
 local function sweep(p, argv)
   local reply = sweep_if_due(p, now_ms(), writes(), argv[1], argv[2])
-  reply[7] = features(p)
+  reply[9] = features(p)
   return reply
 end
 

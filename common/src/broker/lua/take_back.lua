@@ -2,11 +2,11 @@
 -- `sweep`, whose evidence is that the lease has expired, and by `reclaim`, which knows that the worker is dead and passes no
 -- `lease_end`.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, core, groups, waits, lifecycle
 --
 -- The job becomes ready again, uncharged, at the front, and it is counted: as a loss, of which the fifth fails it, or as a
 -- failed hand-over, of which the eighth fails it. If its cancel was requested, it is canceled. Adds to `taken.requeued` and
--- `taken.failed`. Touches the job's hash, `queues:side`, and its queue's running, ready, finished and failed.
+-- `taken.failed`. Touches the job's hash, `queues:side`, `queues:ended`, and its queue's running, ready, finished and failed.
 
 -- Whether the hand-over failed, and the job did not run: its worker sends heartbeats but never extended the lease, so it did
 -- not receive the job (the reply was lost).
@@ -26,6 +26,7 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
   w:add('ZREM', key.running(p, queue), id)
   if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
   if not job or job.status ~= 'running' then return end
+  if job.group then groups.stop(w, p, queue, id, job.group) end
   local outcome, count = 'lost', 'losses'
   if lease_end and handover_failed(p, now, job, lease_end) then outcome, count = 'unheard', 'unheard' end
   job[count] = int(num(job[count]) + 1)
@@ -38,6 +39,12 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
   else
     taken.requeued = taken.requeued + 1
     uncharge(job)
-    to_ready(w, p, id, job, 'RPUSH', count, job[count], 'history', history)
+    if outcome == 'lost' then
+      to_ready(w, p, id, job, 'RPUSH', count, job[count], 'history', history, waits.started(job))
+    else
+      -- Its worker did not receive it.
+      waits.list_again(w, p, id, job)
+      to_ready(w, p, id, job, 'RPUSH', count, job[count], 'history', history)
+    end
   end
 end

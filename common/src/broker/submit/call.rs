@@ -6,10 +6,10 @@ use super::{Enqueued, NewJob};
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::new_job::{IDEMPOTENCY_KEPT, Start, half_as_hex};
-use crate::broker::record::PAYLOAD_LARGE;
-use crate::broker::{Settings, reply};
-use crate::job::Priority;
-use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
+use crate::broker::record::{PAYLOAD_LARGE, WaitingFor};
+use crate::broker::{GroupId, Settings, reply};
+use crate::job::{JobId, Partition, Priority};
+use crate::telemetry::metrics::{JOBS_SUBMITTED, SUBMISSIONS_CONFLICTING, labels};
 use crate::time::{Timestamp, whole_ms};
 
 /// Number of commands of a call that stores a large payload first: `MULTI`, `HSET`, `FCALL`, `EXEC`.
@@ -35,7 +35,8 @@ pub(crate) fn write_call(pipeline: &mut redis::Pipeline, settings: &Settings, jo
 /// Writes the arguments of one call.
 pub(super) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
     command.arg(settings.memory_watermark).arg(settings.max_queue_depth).arg(settings.max_queues);
-    let jobs: Vec<_> = jobs.iter().map(|&job| (job, extras(job))).collect();
+    let partitions = settings.space.len();
+    let jobs: Vec<_> = jobs.iter().map(|&job| (job, extras(job, partitions))).collect();
     for run in jobs.chunk_by(|(a, of_a), (b, of_b)| a.queue == b.queue && of_a.len() == of_b.len())
     {
         let (first, extras) = &run[0];
@@ -46,8 +47,7 @@ pub(super) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
 fn write_job(command: &mut redis::Cmd, job: &NewJob, extras: &[(&str, String)]) {
-    let mut spec = format!("{} ", job.task).into_bytes();
-    serde_json::to_writer(&mut spec, &job.options).expect("options are plain numbers and text");
+    let spec = spec_of(job);
     let payload = if job.is_large() { &[][..] } else { &job.payload[..] };
     command.arg(job.id.to_string()).arg(spec).arg(payload);
     for (name, value) in extras {
@@ -55,8 +55,15 @@ fn write_job(command: &mut redis::Cmd, job: &NewJob, extras: &[(&str, String)]) 
     }
 }
 
+/// Its task and its options, as one text.
+pub(in crate::broker) fn spec_of(job: &NewJob) -> Vec<u8> {
+    let mut spec = format!("{} ", job.task).into_bytes();
+    serde_json::to_writer(&mut spec, &job.options).expect("options are plain numbers and text");
+    spec
+}
+
 /// The options of a job that most jobs do not have, by name.
-fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
+pub(in crate::broker) fn extras(job: &NewJob, partitions: u16) -> Vec<(&'static str, String)> {
     let mut extras = Vec::new();
     match job.start {
         Start::Now => {}
@@ -66,6 +73,9 @@ fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
     if let Some(deadline) = job.options.deadline {
         extras.push(("deadline", whole_ms(deadline).to_string()));
     }
+    if let Some(time) = job.options.start_within {
+        extras.push(("start_within", whole_ms(time).to_string()));
+    }
     if job.priority != Priority::default() {
         extras.push(("priority", job.priority.as_str().to_owned()));
     }
@@ -73,8 +83,11 @@ fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
         extras.push(("retention", whole_ms(retention).to_string()));
     }
     if let Some(key) = &job.idempotency {
-        extras.push(("digest", half_as_hex(&key.digest)));
-        extras.push(("fingerprint", half_as_hex(&key.fingerprint)));
+        // One that is elsewhere was reserved before.
+        if job.key_elsewhere(partitions).is_none() {
+            extras.push(("digest", half_as_hex(&key.digest)));
+            extras.push(("fingerprint", half_as_hex(&key.fingerprint)));
+        }
         extras.push(("keep", whole_ms(IDEMPOTENCY_KEPT).to_string()));
     }
     if job.is_large() {
@@ -82,6 +95,15 @@ fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
     }
     if let Some(webhook) = &job.webhook {
         extras.push(("webhook", webhook.field()));
+    }
+    if let Some(group) = &job.options.group {
+        extras.push(("group", GroupId::of(group).to_string()));
+    }
+    if let Some(unique) = job.unique() {
+        extras.push(("unique", unique));
+    }
+    if let Some(schedule) = &job.schedule {
+        extras.push(("schedule", schedule.field()));
     }
     if !job.indexes.is_empty() {
         let names: Vec<_> = job.indexes.iter().map(ToString::to_string).collect();
@@ -106,16 +128,41 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             let run_at = parts.next().as_ref().map(reply::unsigned).transpose()?;
             let labels = labels(job.task.as_str(), job.queue.as_str(), &[]);
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
-            let record = job.record(now, run_at.map(Timestamp::from_unix_ms));
+            let mut record = job.record(now, run_at.map(Timestamp::from_unix_ms));
+            let holder = parts.next().map(reply::parsed::<JobId>).transpose()?;
+            record.waiting_for = holder.map(WaitingFor::lock_of);
             Ok(Enqueued::Created(Box::new(record)))
         }
         2 => reply::parsed(id()?).map(Enqueued::AlreadyCreated),
         3 => reply::parsed(id()?).map(Enqueued::Replayed),
+        4 => conflicting(job, "existing", id()?).map(Enqueued::Existing),
+        5 => conflicting(job, "replaced", id()?).map(Enqueued::Replaced),
         -1 => Ok(Enqueued::Conflict),
+        -7 => conflicting(job, "locked", id()?).map(Enqueued::Locked),
         -2 => Err(Error::Full),
         -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
+        -5 => Err(group_full(job)),
         -4 => Err(Error::TooManyQueues { queue: job.queue.clone() }),
+        -6 => {
+            let home = Partition::new(reply::parsed(id()?)?);
+            let home = home.ok_or_else(|| Error::unreadable("enqueue returned no partition"))?;
+            Err(Error::Elsewhere { queue: job.queue.clone(), home })
+        }
         code => Err(Error::unreadable(format!("enqueue returned {code}"))),
+    }
+}
+
+/// Counts a job whose lock another one holds; returns the id of that.
+fn conflicting(job: &NewJob, outcome: &'static str, id: Value) -> Result<JobId, Error> {
+    let labels = labels(job.task.as_str(), job.queue.as_str(), &[("outcome", outcome)]);
+    metrics::counter!(SUBMISSIONS_CONFLICTING, labels).increment(1);
+    reply::parsed(id)
+}
+
+fn group_full(job: &NewJob) -> Error {
+    match &job.options.group {
+        Some(group) => Error::GroupFull { queue: job.queue.clone(), group: group.clone() },
+        None => Error::unreadable("the group of a job without one is full"),
     }
 }
 

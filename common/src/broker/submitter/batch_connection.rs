@@ -182,7 +182,7 @@ impl BatchConnection {
 fn apply_proof(outcomes: &mut [Outcome], proof: Result<(), Error>) {
     let Err(error) = proof else { return };
     for outcome in outcomes {
-        if !matches!(outcome, Err(_) | Ok(Enqueued::Conflict)) {
+        if !matches!(outcome, Err(_) | Ok(Enqueued::Conflict | Enqueued::Locked(_))) {
             *outcome = Err(error.clone());
         }
     }

@@ -22,6 +22,12 @@ impl JobError {
     /// ```
     #[must_use]
     pub fn kind(&self) -> String {
+        format!("{} {}", self.code, self.pattern())
+    }
+
+    /// Returns the message as [`JobError::kind`] has it.
+    #[must_use]
+    pub fn pattern(&self) -> String {
         let mut message = String::new();
         let mut rest = self.message.trim();
         while let Some(first) = rest.chars().next() {
@@ -35,7 +41,7 @@ impl JobError {
         }
         let excess = message.len().saturating_sub(MAX_BYTES);
         let start = (excess..=message.len()).find(|&at| message.is_char_boundary(at));
-        format!("{} {}", self.code, &message[start.unwrap_or(0)..])
+        message.split_off(start.unwrap_or(0))
     }
 }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crunch.errors import JobCanceled as JobCanceled
     from crunch.errors import JobFailed as JobFailed
     from crunch.errors import JobsRefused as JobsRefused
+    from crunch.errors import Locked as Locked
     from crunch.errors import NotFound as NotFound
     from crunch.errors import PayloadInvalid as PayloadInvalid
     from crunch.errors import Problem as Problem
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from crunch.errors import Unreachable as Unreachable
     from crunch.errors import Violation as Violation
     from crunch.errors import WaitTimeout as WaitTimeout
+    from crunch.unique import Unique as Unique
     from crunch.worker.declaration import Backoff as Backoff
     from crunch.worker.declaration import Task as Task
     from crunch.worker.declaration import task as task
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from crunch.worker.failures import Fail as Fail
     from crunch.worker.failures import MachineFault as MachineFault
     from crunch.worker.failures import Retry as Retry
+    from crunch.worker.failures import Snooze as Snooze
     from crunch.worker.hints import Length as Length
     from crunch.worker.hints import Range as Range
     from crunch.worker.job import Job as Job
@@ -67,6 +70,7 @@ _HOMES = {
     "JobFailed": "crunch.errors",
     "JobsRefused": "crunch.errors",
     "Length": "crunch.worker.hints",
+    "Locked": "crunch.errors",
     "MachineFault": "crunch.worker.failures",
     "NotFound": "crunch.errors",
     "PayloadInvalid": "crunch.errors",
@@ -76,11 +80,13 @@ _HOMES = {
     "Refusal": "crunch.errors",
     "ResultUnreadable": "crunch.errors",
     "Retry": "crunch.worker.failures",
+    "Snooze": "crunch.worker.failures",
     "Task": "crunch.worker.declaration",
     "TooManyRequests": "crunch.errors",
     "Unauthorized": "crunch.errors",
     "Unavailable": "crunch.errors",
     "UnexpectedResponse": "crunch.errors",
+    "Unique": "crunch.unique",
     "UnknownTask": "crunch.errors",
     "Unreachable": "crunch.errors",
     "Violation": "crunch.errors",

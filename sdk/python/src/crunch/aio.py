@@ -177,7 +177,11 @@ class AsyncClient:
         submission = Submission(name_of(task), body, kind, checked_key(key), options)
         submitted = await self._run(self._calls.submit(submission, wait))
         return AsyncJobHandle(
-            self, submitted.document, decode=decoder_of(task), replayed=submitted.replayed
+            self,
+            submitted.document,
+            decode=decoder_of(task),
+            replayed=submitted.replayed,
+            existing=submitted.existing,
         )
 
     async def get(self, token: str, *, wait: float = 0) -> AsyncJobHandle[Any]:
@@ -227,8 +231,9 @@ class AsyncClient:
     ) -> AsyncBatch:
         """Submit any number of jobs, in constant memory.
 
-        `on_job` is called with each accepted job, which costs a larger response. `on_refused` is
-        called with each rejected one; without it, the end of the block raises `JobsRefused`.
+        `on_job` is called with the job of each accepted line, new or `existing`, which costs a
+        larger response. `on_refused` is called with each rejected one; without it, the end of the
+        block raises `JobsRefused`.
         """
         return AsyncBatch(self, on_job, on_refused)
 
@@ -398,7 +403,11 @@ class AsyncBatch:
         on_refused: Callable[[Refusal], object] | None,
     ) -> None:
         self._client = client
-        made = None if on_job is None else lambda document: on_job(AsyncJobHandle(client, document))
+        made = (
+            None
+            if on_job is None
+            else lambda it, existing: on_job(AsyncJobHandle(client, it, existing=existing))
+        )
         self._lines = Lines(client._calls, made, on_refused)
 
     async def __aenter__(self) -> Self:
@@ -415,6 +424,11 @@ class AsyncBatch:
     def accepted(self) -> int:
         """How many jobs were accepted, of those that were sent."""
         return self._lines.accepted
+
+    @property
+    def existing(self) -> int:
+        """How many created no job, because another one holds their lock."""
+        return self._lines.existing
 
     @property
     def refused(self) -> int:

@@ -36,8 +36,27 @@ MAX_REFUSALS: Final = 100
 """How many rejected lines are kept; all are counted, and handed to `on_refused`."""
 NDJSON: Final = "application/x-ndjson"
 
-_Accepted: TypeAlias = JobDocument | None
-_Outcome: TypeAlias = _Accepted | Problem
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a line that was not rejected."""
+
+    job: JobDocument | None = None
+    """None if the response only counts."""
+    existing: bool = False
+    """Whether no job was created, because this one holds the lock; False if the response counts."""
+
+
+_Outcome: TypeAlias = Accepted | Problem
+
+
+@dataclass
+class Outcomes:
+    """What became of some lines, in their order."""
+
+    of_lines: list[_Outcome]
+    existing: int
+    """How many created no job, because another one holds their lock."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +74,19 @@ class Lines:
     def __init__(
         self,
         calls: Calls,
-        on_job: Callable[[JobDocument], object] | None,
+        on_job: Callable[[JobDocument, bool], object] | None,
         on_refused: Callable[[Refusal], object] | None,
     ) -> None:
-        """Take functions that are called for every accepted and every rejected line, in order."""
+        """Take functions that are called for every accepted and every rejected line, in order.
+
+        The first one gets the job, and whether it existed and holds the lock of the line.
+        """
         self._calls, self._on_job, self._on_refused = calls, on_job, on_refused
         self._lines: list[Line] = []
         self._size = 0
         self._count = 0
         self.accepted = 0
+        self.existing = 0
         self.refused = 0
         self.refusals: list[Refusal] = []
 
@@ -86,14 +109,16 @@ class Lines:
         lines, with_jobs = self._lines, self._on_job is not None
         outcomes = yield from submit_lines(self._calls, lines, with_jobs=with_jobs)
         self._lines, self._size = [], 0
-        for line, outcome in zip(lines, outcomes, strict=True):
+        not_rejected = sum(isinstance(it, Accepted) for it in outcomes.of_lines)
+        self.accepted += not_rejected - outcomes.existing
+        self.existing += outcomes.existing
+        for line, outcome in zip(lines, outcomes.of_lines, strict=True):
             self._record(line, outcome)
 
     def _record(self, line: Line, outcome: _Outcome) -> None:
         if not isinstance(outcome, Problem):
-            self.accepted += 1
-            if self._on_job is not None and outcome is not None:
-                self._on_job(outcome)
+            if self._on_job is not None and outcome.job is not None:
+                self._on_job(outcome.job, outcome.existing)
             return
         self.refused += 1
         refusal = Refusal(line.number, line.key, outcome)
@@ -105,7 +130,7 @@ class Lines:
     def check(self) -> None:
         """Raise `JobsRefused` if a line was rejected and there is no `on_refused`."""
         if self.refused and self._on_refused is None:
-            raise JobsRefused(self.accepted, self.refused, self.refusals)
+            raise JobsRefused(self.accepted, self.refused, self.refusals, self.existing)
 
 
 def json_payload(task: str | Task[..., Any], payload: object) -> bytes:
@@ -125,35 +150,35 @@ def _line(task: str, payload: bytes, key: str, given: SubmitOptions) -> bytes:
     return b'%b, "payload": %b, %b' % (head.encode(), payload, json.dumps(others).encode()[1:])
 
 
-def submit_lines(
-    calls: Calls, lines: Sequence[Line], *, with_jobs: bool
-) -> Flow[Sequence[_Outcome]]:
+def submit_lines(calls: Calls, lines: Sequence[Line], *, with_jobs: bool) -> Flow[Outcomes]:
     """Submit the lines until each is accepted or rejected for good.
 
     Lines that may be accepted later are sent again. If none of them is accepted for as long as the
     client tries, the problem of the first one is raised; sending all again later is safe.
     """
     outcomes: dict[int, _Outcome] = {}
+    existing = 0
     pending = lines
     attempts = Attempts(calls.clock, calls.timeout)
     while pending:
         answers = yield from _sent(calls, pending, with_jobs=with_jobs)
-        outcomes.update(zip((line.number for line in pending), answers, strict=True))
-        rejected_for_now = [problem for problem in answers if _is_not_now(problem)]
+        outcomes.update(zip((line.number for line in pending), answers.of_lines, strict=True))
+        existing += answers.existing
+        rejected_for_now = [problem for problem in answers.of_lines if _is_not_now(problem)]
         if rejected_for_now:
             if len(rejected_for_now) < len(pending):
                 # Some were accepted: the time starts again.
                 attempts.extend()
             yield Pause(attempts.pause_after_problem(rejected_for_now[0]))
         pending = [line for line in pending if _is_not_now(outcomes[line.number])]
-    return [outcomes[line.number] for line in lines]
+    return Outcomes([outcomes[line.number] for line in lines], existing)
 
 
 def _is_not_now(outcome: _Outcome) -> TypeGuard[Problem]:
     return isinstance(outcome, Problem) and outcome.status in NOT_NOW
 
 
-def _sent(calls: Calls, lines: Sequence[Line], *, with_jobs: bool) -> Flow[Sequence[_Outcome]]:
+def _sent(calls: Calls, lines: Sequence[Line], *, with_jobs: bool) -> Flow[Outcomes]:
     """Send the lines once, and return the outcome of each."""
     if with_jobs:
         body, kind = b'{"jobs": [%b]}' % b",".join(line.data for line in lines), JSON
@@ -174,44 +199,47 @@ def _sent(calls: Calls, lines: Sequence[Line], *, with_jobs: bool) -> Flow[Seque
 
 def _after_problem(
     calls: Calls, lines: Sequence[Line], problem: Problem, *, with_jobs: bool
-) -> Flow[Sequence[_Outcome]]:
+) -> Flow[Outcomes]:
     """Return the outcomes of lines that are too large together; every other problem is raised."""
     if problem.status != 413:
         raise problem
     if len(lines) == 1:
-        return [problem]
+        return Outcomes([problem], 0)
     half = len(lines) // 2
     first = yield from _sent(calls, lines[:half], with_jobs=with_jobs)
     second = yield from _sent(calls, lines[half:], with_jobs=with_jobs)
-    return [*first, *second]
+    return Outcomes([*first.of_lines, *second.of_lines], first.existing + second.existing)
 
 
-def _outcomes_of_items(response: Response, count: int) -> Sequence[_Outcome]:
+def _outcomes_of_items(response: Response, count: int) -> Outcomes:
     items: list[Any] = parsed(lambda of: list(of["items"]), response.json())
     if len(items) != count:
         raise UnexpectedResponse(f"{len(items)} outcomes for {count} jobs")
-    return [parsed(lambda of: _outcome_of_item(of, response), item) for item in items]
+    outcomes = [parsed(lambda of: _outcome_of_item(of, response), item) for item in items]
+    return Outcomes(outcomes, sum(isinstance(it, Accepted) and it.existing for it in outcomes))
 
 
 def _outcome_of_item(item: Any, response: Response) -> _Outcome:
     if "job" in item:
-        return documents.job(item["job"])
+        return Accepted(documents.job(item["job"]), bool(item["existing"]))
     return _problem(item["problem"], response)
 
 
-def _outcomes_of_lines(response: Response, count: int) -> Sequence[_Outcome] | None:
+def _outcomes_of_lines(response: Response, count: int) -> Outcomes | None:
     answer = response.json()
-    accepted, refused = parsed(lambda of: (int(of["accepted"]), int(of["refused"])), answer)
-    if accepted + refused != count:
-        raise UnexpectedResponse(f"{accepted + refused} outcomes for {count} jobs")
+    names = ("accepted", "existing", "refused")
+    counts = parsed(lambda of: [int(of[name]) for name in names], answer)
+    if sum(counts) != count:
+        raise UnexpectedResponse(f"{sum(counts)} outcomes for {count} jobs")
+    _, existing, refused = counts
     errors: list[Any] = parsed(lambda of: list(of["errors"]), answer)
     if len(errors) < refused:
         return None
-    outcomes: list[_Outcome] = [None] * count
+    outcomes: list[_Outcome] = [Accepted()] * count
     for error in errors:
         line, members = parsed(lambda of: (int(of["line"]), of["problem"]), error)
         outcomes[line - 1] = _problem(members, response)
-    return outcomes
+    return Outcomes(outcomes, existing)
 
 
 def _problem(members: Any, response: Response) -> Problem:

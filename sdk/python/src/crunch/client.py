@@ -175,7 +175,11 @@ class Client:
         submission = Submission(name_of(task), body, kind, checked_key(key), options)
         submitted = self._run(self._calls.submit(submission, wait))
         return JobHandle(
-            self, submitted.document, decode=decoder_of(task), replayed=submitted.replayed
+            self,
+            submitted.document,
+            decode=decoder_of(task),
+            replayed=submitted.replayed,
+            existing=submitted.existing,
         )
 
     def get(self, token: str, *, wait: float = 0) -> JobHandle[Any]:
@@ -225,8 +229,9 @@ class Client:
     ) -> Batch:
         """Submit any number of jobs, in constant memory.
 
-        `on_job` is called with each accepted job, which costs a larger response. `on_refused` is
-        called with each rejected one; without it, the end of the block raises `JobsRefused`.
+        `on_job` is called with the job of each accepted line, new or `existing`, which costs a
+        larger response. `on_refused` is called with each rejected one; without it, the end of the
+        block raises `JobsRefused`.
         """
         return Batch(self, on_job, on_refused)
 
@@ -395,7 +400,11 @@ class Batch:
         on_refused: Callable[[Refusal], object] | None,
     ) -> None:
         self._client = client
-        made = None if on_job is None else lambda document: on_job(JobHandle(client, document))
+        made = (
+            None
+            if on_job is None
+            else lambda it, existing: on_job(JobHandle(client, it, existing=existing))
+        )
         self._lines = Lines(client._calls, made, on_refused)
 
     def __enter__(self) -> Self:
@@ -412,6 +421,11 @@ class Batch:
     def accepted(self) -> int:
         """How many jobs were accepted, of those that were sent."""
         return self._lines.accepted
+
+    @property
+    def existing(self) -> int:
+        """How many created no job, because another one holds their lock."""
+        return self._lines.existing
 
     @property
     def refused(self) -> int:

@@ -184,6 +184,15 @@ class Conflict(Problem):
     """409: the state of the job does not allow this."""
 
 
+class Locked(Conflict):
+    """409: the job is unique, and another one holds its lock. Nothing was accepted or changed."""
+
+    @property
+    def job(self) -> str:
+        """The token of the job that holds the lock."""
+        return str(self.members.get("job", ""))
+
+
 class IdempotencyConflict(Conflict):
     """422: the key was used for another submission."""
 
@@ -218,20 +227,25 @@ class Refusal:
 class JobsRefused(Error):
     """Some jobs of a batch were rejected; all others were accepted."""
 
-    def __init__(self, accepted: int, refused: int, refusals: Sequence[Refusal]) -> None:
+    def __init__(
+        self, accepted: int, refused: int, refusals: Sequence[Refusal], existing: int = 0
+    ) -> None:
         first = f"; line {refusals[0].line}: {refusals[0].problem}" if refusals else ""
-        super().__init__(f"{refused} of {accepted + refused} jobs were rejected{first}")
+        super().__init__(f"{refused} of {accepted + existing + refused} jobs were rejected{first}")
         self.accepted: Final = accepted
+        self.existing: Final = existing
+        """How many created no job, because another one holds their lock."""
         self.refused: Final = refused
         self.refusals: Final = tuple(refusals)
         """The first hundred."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.accepted, self.refused, self.refusals)
+        return type(self), (self.accepted, self.refused, self.refusals, self.existing)
 
 
 _BY_SLUG: Final[Mapping[str, type[Problem]]] = {
     "unknown-task": UnknownTask,
+    "locked": Locked,
     "idempotency-conflict": IdempotencyConflict,
     "invalid-submission": PayloadInvalid,
     "malformed-json": PayloadInvalid,

@@ -51,6 +51,11 @@ exit 1
 ''']
 
 [[task]]
+name = "once"
+command = ["cat"]
+unique = {{ fields = ["/customer"], on_conflict = "reject" }}
+
+[[task]]
 name = "staged"
 command = ["{python}", "{actor}"]
 max_attempts = 2

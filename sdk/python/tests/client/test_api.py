@@ -154,6 +154,7 @@ def test_options_arrive(client: Any) -> None:
         "echo",
         queue="elsewhere",
         priority="high",
+        group="tenant/7 ä",
         delay=timedelta(hours=1),
         timeout="5m",
         deadline="2h",
@@ -165,6 +166,7 @@ def test_options_arrive(client: Any) -> None:
     )
     document = job.document
     assert (job.queue, document.priority, document.max_attempts) == ("elsewhere", "high", 7)
+    assert document.group == "tenant/7 ä"
     assert document.run_at - document.created_at == timedelta(hours=1)
     assert job.metadata == {
         "order": "17",

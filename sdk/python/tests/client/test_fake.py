@@ -40,6 +40,10 @@ def simulate(slab: Slab, job: crunch.Job) -> dict[str, int]:
     return {"photons": slab.photons, "attempt": job.attempt}
 
 
+@crunch.task("grouped", group="/customer/0")
+def grouped(payload: Any) -> None: ...
+
+
 @crunch.task("shout", accepts="text/plain", content_type="text/plain")
 def shout(text: bytes) -> bytes:
     return text.upper()
@@ -134,6 +138,40 @@ def test_a_delay_and_a_cancel(client: Any) -> None:
     with pytest.raises(errors.JobCanceled, match="canceled on request"):
         job.result(WAIT_S)
     assert job.retry().token == job.token
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "group"),
+    [
+        ("a/b", {}, "a/b"),
+        (17, {}, "17"),
+        (True, {}, "true"),
+        (None, {}, None),
+        ([], {"group": "named"}, "named"),
+    ],
+)
+def test_a_task_finds_the_group_in_its_payload(
+    make_fake: MakeFake, first: Any, options: dict[str, str], group: str | None
+) -> None:
+    client, _ = make_fake([grouped])
+    job = client.submit("grouped", {"customer": [first]}, **options)
+    assert job.document.group == group
+
+
+@pytest.mark.parametrize("wrong", [{}, "", "x" * 129])
+def test_what_cannot_be_a_group_is_rejected_where_it_is(make_fake: MakeFake, wrong: Any) -> None:
+    client, _ = make_fake([grouped])
+    with pytest.raises(errors.PayloadInvalid) as caught:
+        client.submit("grouped", {"customer": [wrong]})
+    assert [it.pointer for it in caught.value.errors] == ["/customer/0"]
+
+
+def test_a_group(client: Any) -> None:
+    assert client.submit("echo", group="tenant/7").document.group == "tenant/7"
+    assert client.submit("echo").document.group is None
+    with pytest.raises(errors.Problem) as caught:
+        client.submit("echo", group="x" * 129)
+    assert (caught.value.status, caught.value.slug) == (400, "invalid-parameter")
 
 
 def test_a_time(client: Any) -> None:
@@ -320,6 +358,29 @@ def test_delays_pass_by_waiting(make_fake: MakeFake) -> None:
     with pytest.raises(errors.WaitTimeout):
         job.wait(timeout=3000)
     assert job.result(timeout=3000) == 5
+
+
+def test_a_job_that_is_put_off_runs_later(make_fake: MakeFake) -> None:
+    calls: list[int] = []
+
+    def later(times: int) -> int:
+        calls.append(times)
+        if len(calls) <= times:
+            raise crunch.Snooze("1m")
+        return len(calls)
+
+    client, _ = make_fake({"later": later})
+    job = client.submit("later", 2)
+    document = job.refresh().document
+    assert (document.status, document.attempt, document.snoozes) == ("scheduled", 0, 1)
+    assert document.waiting_for.reason == "snooze"
+    assert job.result(timeout=3 * 3600) == 3
+    document = job.refresh().document
+    assert (document.attempt, document.snoozes) == (1, 2)
+
+    calls.clear()
+    with pytest.raises(errors.JobFailed, match="snoozed_too_often"):
+        client.submit("later", 2000).result(timeout=None)
 
 
 def test_a_job_fails_by_what_only_the_types_of_its_task_reject(make_fake: MakeFake) -> None:

@@ -184,12 +184,13 @@ def drive(flow: Any, answer: Callable[[Any], Response | NoResponse]) -> None:
 
 
 RUNNING = b"""{"id": "t", "token": "t", "task": "t", "queue": "q", "priority": "normal",
-    "status": "running", "progress": null, "progress_message": null, "worker": null,
-    "attempt": 1, "max_attempts": 3, "cancel_requested": false,
+    "group": null, "unique": null, "status": "running", "progress": null,
+    "progress_message": null, "worker": null, "attempt": 1, "max_attempts": 3, "snoozes": 0,
+    "cancel_requested": false,
     "created_at": "2026-11-28T00:00:00Z", "run_at": null, "started_at": null,
     "finished_at": null, "expires_at": null, "payload_size": 1, "result_size": null,
     "result": null, "result_content_type": null, "result_omitted": null, "error": null,
-    "error_group": null, "waiting_for": null, "metadata": {}}"""
+    "error_group": null, "waiting_for": null, "schedule": null, "metadata": {}}"""
 
 
 @pytest.mark.parametrize(("timeout", "waits"), [(100.0, [30, 30, 30, 10]), (45.5, [30, 15])])

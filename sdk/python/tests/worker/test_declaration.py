@@ -59,11 +59,14 @@ def test_every_value_is_declared_by_its_name_in_the_channel() -> None:
         backoff={"base": "500ms", "max": 60},
         priority="high",
         retention=timedelta(days=7),
+        start_within="5m",
         accepts=["text/plain; charset=utf-8", "application/vnd.words+json", "TEXT/PLAIN"],
         content_type="text/csv",
         max_payload=10,
         max_result=20,
         indexes=["customer", "region"],
+        group="/customer/id",
+        unique=crunch.Unique(fields=["/customer/id"], for_="1h", on_conflict="reject"),
     )
     def task(data: bytes) -> str:
         return ""
@@ -77,12 +80,22 @@ def test_every_value_is_declared_by_its_name_in_the_channel() -> None:
         "backoff": {"base_ms": 500, "max_ms": 60_000},
         "priority": "high",
         "retention_ms": 604_800_000,
+        "start_within_ms": 300_000,
         "accepts": ["text/plain", "application/json"],
         "content_type": "text/csv",
         "max_payload": 10,
         "max_result": 20,
         "indexes": ["customer", "region"],
+        "group": "/customer/id",
+        "unique": {"fields": ["/customer/id"], "for_ms": 3_600_000, "on_conflict": "reject"},
     }
+
+
+def test_what_is_unique_by_its_payload_is_declared_without_members() -> None:
+    @crunch.task(unique=crunch.Unique())
+    def task() -> None: ...
+
+    assert task.declaration["unique"] == {}
 
 
 def test_a_name_may_be_given_by_name() -> None:
@@ -132,6 +145,12 @@ def test_one_duration_of_a_backoff_leaves_the_other_at_its_default() -> None:
         ({"indexes": ["a", "b", "c", "d"]}, "at most 3 labels"),
         ({"indexes": [""]}, "is not the name of a label"),
         ({"indexes": ["a\n"]}, "is not the name of a label"),
+        ({"group": "customer"}, "is not a JSON Pointer"),
+        ({"group": "/a~2"}, "is not a JSON Pointer"),
+        ({"group": "/a\n"}, "is not a JSON Pointer"),
+        ({"group": "/" + 256 * "a"}, "is not a JSON Pointer"),
+        ({"group": 5}, "not text"),
+        ({"unique": {"key": "a"}}, "unique: {'key': 'a'} is not a crunch.Unique"),
         ({"description": 5}, "not text"),
     ],
 )

@@ -87,6 +87,11 @@ def test_retry_says_when(in_: Any, after_ms: int | None) -> None:
     assert (failure.after_ms, failure.retryable, failure.code) == (after_ms, True, None)
 
 
+@pytest.mark.parametrize(("in_", "ms"), [("2m", 120_000), (0.5, 500), (0, 0)])
+def test_a_snooze_says_for_how_long(in_: Any, ms: int) -> None:
+    assert failure_of(crunch.Snooze(in_)).members() == {"snooze_ms": ms}
+
+
 def test_wrong_values_are_rejected_where_they_are_made() -> None:
     with pytest.raises(ValueError, match="in_: 'soon' is not a duration"):
         crunch.Retry(in_="soon")

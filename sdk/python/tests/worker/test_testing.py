@@ -91,6 +91,15 @@ def test_exceptions_end_an_attempt_as_in_a_worker(
         assert report.result is None
 
 
+def test_a_job_that_is_put_off_has_not_failed() -> None:
+    @crunch.task
+    def task() -> None:
+        raise crunch.Snooze("30s")
+
+    report = run(task, attempt=3)
+    assert (report.status, report.snooze_ms, report.error) == ("snoozed", 30_000, None)
+
+
 def test_when_to_try_again_is_reported() -> None:
     @crunch.task
     def task() -> None:

@@ -24,7 +24,7 @@ def trace(slab: Slab, job: crunch.Job) -> dict[str, int]:
     return {slab.__class__.__name__: slab.rays}
 
 
-@crunch.task
+@crunch.task(unique=crunch.Unique(key="count", until="start"))
 async def count(text: str, top: int = 3) -> int:
     await count(text, top=top)
     raise crunch.Retry("later", in_=timedelta(seconds=1))
@@ -46,5 +46,7 @@ def rejected(job: crunch.Job) -> None:
     crunch.task(priority="higher")  # type: ignore[call-overload]
     crunch.task(retries=3)  # type: ignore[call-overload]
     crunch.task(backoff={"bass": "1s"})  # type: ignore[call-overload]
+    crunch.task(unique={"key": "a"})  # type: ignore[call-overload]
+    crunch.Unique(until="never")  # type: ignore[arg-type]
     crunch.testing.run(trace.function)  # type: ignore[arg-type]
     job.progress("half")  # type: ignore[arg-type]

@@ -24,34 +24,61 @@ impl Model {
         for queue in 0..QUEUES.len() {
             if self.now >= self.grace_until {
                 self.requeue_expired(queue);
+                self.free_locks();
             }
-            self.fail_overdue(queue);
+            self.end_overdue(queue);
+            self.free_locks();
             self.promote(queue);
             if is_round {
                 self.drop_ghosts(queue);
+                let now = self.now;
+                self.queues[queue].groups.tidy(now);
             }
         }
         let now = self.now;
         self.index.retain(|_, &mut seen| now - seen < LEASE_MS.max(30_000));
     }
 
-    /// Fails the waiting jobs whose deadline has passed.
-    fn fail_overdue(&mut self, queue: usize) {
+    /// Ends the jobs that waited too long.
+    fn end_overdue(&mut self, queue: usize) {
         let now = self.now;
         let overdue = |job: &Job| job.queue == queue && job.overdue_at.is_some_and(|at| at <= now);
         let jobs = self.jobs.iter().filter(|(_, job)| overdue(job));
         for id in jobs.map(|(&id, _)| id).collect::<Vec<_>>() {
-            let status = self.job(id).status;
-            match status {
-                Status::Running => self.job(id).overdue_at = Some(now + 10_000),
-                _ => {
-                    if status == Status::Queued {
-                        self.queues[queue].ghosts.insert(id);
-                    }
-                    self.fail(id, "deadline_exceeded");
+            let job = self.job(id);
+            let limit = match job.status {
+                Status::Running => job.deadline.map(|deadline| (deadline, false)),
+                _ => job.wait_limit(),
+            };
+            match limit {
+                Some((at, _)) if at <= now && job.status == Status::Running => {
+                    job.overdue_at = Some(now + 10_000);
                 }
+                Some((at, expires)) if at <= now => self.end_waiting(id, expires),
+                // It started in time.
+                later => job.overdue_at = later.map(|(at, _)| at),
             }
         }
+    }
+
+    fn end_waiting(&mut self, id: JobId, expires: bool) {
+        if self.job(id).status == Status::Queued {
+            self.leave_ready(id);
+        }
+        match expires {
+            true => self.end(id, Status::Canceled),
+            false => self.fail(id, "deadline_exceeded"),
+        }
+    }
+
+    /// Whether a job that is about to be claimed is canceled instead.
+    pub(super) fn expires(&mut self, id: JobId) -> bool {
+        let now = self.now;
+        let expires = self.job(id).wait_limit().is_some_and(|(at, expires)| expires && at <= now);
+        if expires {
+            self.end(id, Status::Canceled);
+        }
+        expires
     }
 
     /// Drops the ghosts at the front of each lane, and unlists empty lanes of parked jobs.

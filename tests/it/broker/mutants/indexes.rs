@@ -5,11 +5,15 @@ use super::Mutant;
 pub(super) const MUTANTS: &[Mutant] = &[
     (
         "a job with indexed labels is in no index",
-        "    indexes.enter(w, p, id, extras.indexes)\n",
+        "  if job.indexes then indexes.enter(w, p, id, job.indexes) end\n",
         "",
     ),
-    ("a job does not name its indexes", "    add('indexes', extras.indexes)\n", ""),
-    ("the feature of indexes is not listed", "    use_feature(w, p, 'indexes')\n", ""),
+    ("a job does not name its indexes", "  add('indexes', extras.indexes)\n", ""),
+    (
+        "the feature of indexes is not listed",
+        "  if extras.indexes then use_feature(w, p, 'indexes') end\n",
+        "",
+    ),
     (
         "a job is in one of its indexes",
         "key.index(p, name), '0', id) end",

@@ -46,7 +46,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "settling does not remove the lease",
-        "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
+        "  leave_running(w, p, id, job)\n  settle[outcome]",
         "settle[outcome]",
     ),
     (
@@ -122,7 +122,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if extras and extras.prestored and not redis",
         "if false and not redis",
     ),
-    ("idempotency ignores the request", "print == extras.fingerprint and 3 or -1", "3"),
+    (
+        "idempotency ignores the request",
+        "  if print ~= extras.fingerprint then return { -1, known } end\n",
+        "",
+    ),
     (
         "the number of an exchange is ignored",
         "if num(last[1]) == call.number then",
@@ -197,8 +201,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a ghost that is retried by hand is queued twice",
-        "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
-        "if false then",
+        "local is_ghost = redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1",
+        "local is_ghost = false",
     ),
     (
         "a job that is retried by hand stays listed as finished",
@@ -245,8 +249,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a queue that is read is taken for empty",
-        "if lane == NORMAL and not batch.full then batch.emptied[queue] = true end\n      break\n    end",
-        "break\n    end\n    batch.emptied[queue] = true",
+        "if lane == NORMAL and not batch.full then batch.emptied[queue] = true end\n      if blocked and batch.claimed == before then batch.blocked_lanes[name] = true end\n      break\n    end",
+        "if blocked and batch.claimed == before then batch.blocked_lanes[name] = true end\n      break\n    end\n    batch.emptied[queue] = true",
     ),
     (
         "a queue is taken for empty though a call has no room for the rest",
@@ -330,8 +334,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a cancel fails on a broken running record",
-        "if job.worker and job.epoch then\n      redis.pcall",
-        "if true then\n      redis.pcall",
+        "  if job.worker and job.epoch then w:publish(",
+        "  if true then w:publish(",
     ),
     (
         "the order of a batch depends on optional fields",
@@ -345,8 +349,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that waits for a machine is charged",
-        "    uncharge(job)\n    return release_later",
-        "    return release_later",
+        "    uncharge(job)\n    waits.list_again(",
+        "    waits.list_again(",
     ),
     (
         "a release ignores a request to cancel",

@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "1 or 0, 0, features(p), known[4]",
         "1 or 0, 0, '', known[4]",
     ),
-    ("sweeps hide the features in use", "reply[7] = features(p)", "reply[7] = ''"),
+    ("sweeps hide the features in use", "reply[9] = features(p)", "reply[9] = ''"),
     ("expired jobs are not deleted", "if delete[2] then w:later(delete) end", ""),
     (
         "a job that is listed by mistake is deleted",
@@ -80,7 +80,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if remove_strays(w, p, id, sets, at) == false then return false end",
         "",
     ),
-    ("healing keeps both places", "if places[2] and places[2].deep", "if true"),
+    ("healing keeps both places", "if places[kept + 1] and places[kept + 1].deep", "if true"),
     ("healing wakes no worker", "if queue and #found > 0 then", "if false then"),
     (
         "an idle exchange does not look for side queues that are not listed",
@@ -95,7 +95,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a side queue is not listed", "w:add('SADD', key.side_queues(p), queue)", ""),
     (
         "a sweep lists no side queue",
-        "    refresh_side_queue(w, p, queue)\n  end\n  wake(",
+        "    refresh_side_queue(w, p, queue)\n    refresh_ended_queue(w, p, queue)\n  end",
+        "    refresh_ended_queue(w, p, queue)\n  end",
+    ),
+    (
+        "a queue with failed jobs is not listed",
+        "    w:add('ZADD', key.failed(p, job.queue), job.finished_at, id)\n    add_ended_queue(w, p, job.queue)",
+        "    w:add('ZADD', key.failed(p, job.queue), job.finished_at, id)",
+    ),
+    (
+        "a queue with ghosts is not listed",
+        "    w:add('SADD', key.ghosts(p, job.queue), id)\n    add_ended_queue(w, p, job.queue)",
+        "    w:add('SADD', key.ghosts(p, job.queue), id)",
+    ),
+    (
+        "a sweep lists no queue with failed jobs",
+        "    refresh_ended_queue(w, p, queue)\n  end\n  wake(",
         "  end\n  wake(",
     ),
     (
@@ -161,7 +176,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("lines are numbered anew", "kept + 1, lines + 1", "kept + 1, math.min(lines + 1, LOG_LINES)"),
     (
         "a purge cancels what has run",
-        "if job and job.status == 'scheduled' and created_at",
+        "if job and job.status == status and created_at",
         "if job and created_at",
     ),
     (

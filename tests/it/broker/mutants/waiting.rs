@@ -27,8 +27,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a parked job that was delayed is no longer parked",
-        "'unheard', 'waiting_for', 'watched' }",
-        "'unheard', 'watched' }",
+        "'unheard', 'waiting_for', 'watched', 'group' }",
+        "'unheard', 'watched', 'group' }",
     ),
     ("parked tasks take no turns", "(at + batch.number) % #tasks + 1", "at"),
     (
@@ -38,8 +38,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that is retried by hand stays parked",
-        "job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil",
-        "job.unheard = 'queued', '0', nil, nil",
+        "  else\n    job.waiting_for = nil\n  end\n  job.status",
+        "  end\n  job.status",
     ),
     (
         "a purge leaves parked jobs",
@@ -68,8 +68,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a queue with parked jobs is not a side queue",
-        "names[#names + 2] = key.delayed(p, queue), key.parked(p, queue)",
-        "names[#names + 2] = key.delayed(p, queue), key.delayed(p, queue)",
+        "names[#names + 3] = key.delayed(p, queue), key.parked(p, queue),",
+        "names[#names + 3] = key.delayed(p, queue), key.delayed(p, queue),",
     ),
     (
         "a sweep wakes no worker for parked jobs",
@@ -88,15 +88,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a deadline is not listed",
-        "    add('deadline', job.deadline)\n    list_deadline(w, p, id, job)\n",
-        "    add('deadline', job.deadline)\n",
+        "  waits.list(w, p, id, job)\n  if job.indexes",
+        "  if job.indexes",
     ),
-    ("a deadline is not listed as due", "  w:due(p, job.queue, num(job.deadline))\n", ""),
-    (
-        "an ended job keeps its deadline",
-        "  if job.deadline then w:add('ZREM', key.deadlines(p, job.queue), id) end\n",
-        "",
-    ),
+    ("a deadline is not listed as due", "    w:due(p, job.queue, limit)\n", ""),
+    ("an ended job keeps its deadline", "  waits.remove(w, p, id, job)\n", ""),
     (
         "a job that succeeds keeps its deadline",
         "COMPLETED_OPTIONAL = { 'deadline', ",
@@ -104,10 +100,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that is retried by hand has no deadline",
-        "  if job.deadline then list_deadline(w, p, id, job) end\n",
-        "",
+        "  waits.list(w, p, id, job)\n  local is_ghost",
+        "  local is_ghost",
     ),
-    ("a running job fails at its deadline", "if status == 'running' then", "if false then"),
+    (
+        "a running job fails at its deadline",
+        "    elseif job.status == 'running' then",
+        "    elseif false then",
+    ),
     (
         "a job that is lost after its deadline does not fail",
         "      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)\n",
@@ -115,22 +115,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that missed its deadline stays in its list",
-        "      remove_waiting(w, p, id, job)\n      to_failed",
-        "      to_failed",
+        "      remove_waiting(w, p, id, job)\n      if status == 'canceled' then",
+        "      if status == 'canceled' then",
     ),
     (
         "a visit does not list the next deadline as due",
-        "key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }",
-        "key.running(p, queue), key.delayed(p, queue) }",
+        "key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue), key",
+        "key.running(p, queue), key.delayed(p, queue), key",
     ),
     (
         "an audit misses a deadline that is not listed",
-        "if job.deadline and not is_in(p, job.queue, 'deadlines', id) then",
+        "if may_end and not is_in(p, job.queue, 'deadlines', id) then",
         "if false then",
     ),
     (
         "an audit accepts any listed deadline",
-        "(set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])",
+        "(set == 'deadlines' and (job.deadline or job.start_by) and not RETENTION_MS[job.status])",
         "set == 'deadlines'",
     ),
     (

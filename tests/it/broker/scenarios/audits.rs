@@ -20,7 +20,7 @@ impl World {
     }
 
     /// Audits; the findings must be exactly these.
-    async fn expect_findings(&self, expected: &str) -> Result<Audit, String> {
+    pub(super) async fn expect_findings(&self, expected: &str) -> Result<Audit, String> {
         let audit = self.audit().await?;
         if counts(&audit) != expected || audit.undecided > 0 {
             return Err(format!("found {:#?}, not {expected:?}", audit.findings));
@@ -29,7 +29,7 @@ impl World {
     }
 
     /// Audits and heals; the findings must be exactly these, all of them healed, and a second audit must find nothing.
-    async fn expect_healed(&self, expected: &str) -> Check {
+    pub(super) async fn expect_healed(&self, expected: &str) -> Check {
         let mut audit = self.expect_findings(expected).await?;
         self.broker.heal(&mut audit).await.map_err(|error| error.to_string())?;
         if !audit.is_clean() {
@@ -450,4 +450,51 @@ pub(super) async fn indexes(world: &mut World) -> Check {
         world.query_number("EXISTS", "index:00112233aabbccdd").await,
     ];
     ensure(sizes == [2, 1, 0], "each index lists the jobs that name it")
+}
+
+pub(super) async fn groups(world: &mut World) -> Check {
+    let ids = world.submit_grouped("a", 3).await?;
+    world.submit_grouped("b", 1).await?;
+    world.expect_findings("").await?;
+    let [first, second, third] = [0, 1, 2].map(|at: usize| ids[at].to_string());
+    let [a, b] = ["a", "b"].map(super::groups::key_of);
+    let id_of_b = b.rsplit(':').next().unwrap().to_owned();
+
+    world.tamper("ZREM", &a, &[&first]).await;
+    world.tamper("ZADD", &a, &["0", &second]).await;
+    world.expect_healed("unlisted 2").await?;
+    world.tamper("ZREM", "queue:story:grouped", &[&third]).await;
+    world.expect_healed("lost 1").await?;
+    world.tamper("ZREM", "queue:story:runnable", &[&id_of_b]).await;
+    world.tamper("ZADD", "queue:story:runnable", &["1", "00112233aabbccdd"]).await;
+    world.expect_healed("turn 2").await?;
+    world.tamper("ZADD", &b, &["2", &first]).await;
+    world.tamper("LPUSH", READY, &[&second]).await;
+    world.expect_healed("misplaced 1, twice 1").await?;
+
+    let unknown = [(); 2].map(|()| world.broker.new_id(None).to_string());
+    world.tamper("ZADD", "queue:story:grouped", &["0", &unknown[0]]).await;
+    world.tamper("ZADD", &a, &["2", &unknown[1]]).await;
+    world.expect_healed("orphan 2").await?;
+    world.broker.cancel(ids[0]).await.map_err(|error| error.to_string())?;
+    world.tamper("ZADD", "queue:story:grouped", &["0", &first]).await;
+    world.tamper("ZADD", &a, &["2", &first]).await;
+    world.expect_healed("misplaced 1").await?;
+    world.tamper("SREM", "queues:side", &["story"]).await;
+    ensure(world.claim(9).await?.claims.is_empty(), "a queue that is not listed has no groups")?;
+    ensure(world.claim(9).await?.claims.len() == 3, "until an idle worker looks for them")?;
+    world.expect_findings("").await?;
+
+    let waiting = world.submit_grouped("a", 1).await?[0].to_string();
+    let id_of_a = a.rsplit(':').next().unwrap().to_owned();
+    let running = |id: &str| format!("{id_of_a} {id}");
+    world.tamper("ZREM", super::groups::RUNNING, &[&running(&second)]).await;
+    let unknown = world.broker.new_id(None).to_string();
+    for id in [&waiting, &unknown] {
+        world.tamper("ZADD", super::groups::RUNNING, &["0", &running(id)]).await;
+    }
+    world.expect_healed("misplaced 1, orphan 1, unlisted 1").await?;
+    world.tamper("ZREM", "queue:story:runnable", &[&id_of_a]).await;
+    world.tamper("ZADD", "queue:story:blocked_groups", &["1", &id_of_a]).await;
+    world.expect_healed("turn 1").await
 }

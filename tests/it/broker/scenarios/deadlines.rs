@@ -34,10 +34,14 @@ pub(super) async fn missed(world: &mut World) -> Check {
         ensure(!world.is_overdue(id).await?, "no job fails before its deadline")?;
     }
 
-    world.sweep_for_seconds(1).await?;
+    world.advance_clock(1000).await;
+    let swept = world.broker.sweep(Partition::default(), None).await;
+    let swept = swept.map_err(|error| error.to_string())?;
     for id in ids {
         ensure(world.is_overdue(id).await?, "each job fails at its deadline")?;
     }
+    let counts = (swept.overdue, swept.expired, swept.failed);
+    ensure(counts == (4, 0, 0), &format!("four jobs missed their deadline: {swept:?}"))?;
 
     // Ghosts are dropped in the next round.
     world.sweep_for_seconds(10).await?;

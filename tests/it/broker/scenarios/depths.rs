@@ -54,7 +54,7 @@ pub(super) async fn counted(world: &mut World) -> Check {
     ensure(paused.is_ok(), "a queue is paused")?;
 
     let depths = read(world).await?;
-    let of = |queue: &str| depths.get(&queue.parse::<QueueName>().unwrap()).copied();
+    let of = |queue: &str| depths.get(&queue.parse::<QueueName>().unwrap()).cloned();
     let story = of("story").ok_or("the queue is known")?.depth;
     let counts = (story.queued, story.running, story.failed, story.delayed);
     ensure(counts == (1, 1, 1, 0), "jobs are counted by their state")?;
@@ -76,4 +76,38 @@ pub(super) async fn counted(world: &mut World) -> Check {
     world.sweep_for_seconds(12).await?;
     let a = read(world).await?.remove(&"a".parse().unwrap()).ok_or("the queue is known")?;
     ensure(oldest_minutes(&a) == Some(30), "the oldest job counts, whatever its lane")
+}
+
+/// The index can lack a queue, for example after a version that has no index: its failed jobs are not shown until a sweep
+/// lists it again.
+pub(super) async fn ended_queues(world: &mut World) -> Check {
+    let (failing, canceled) = (world.job("{}"), world.job("{}"));
+    world.submit(std::slice::from_ref(&failing)).await?;
+    let claim = world.claim(1).await?.claims.pop().ok_or("the job is claimed")?;
+    let error = JobError::permanent(ErrorCode::task_failed(), "wrong");
+    let _ = world.exchange(vec![claim.lease.fail(error)], 0).await?;
+    ensure(world.query_number("SCARD", "queues:ended").await == 1, "a failure lists its queue")?;
+    let elsewhere = NewJob { queue: "elsewhere".parse().unwrap(), ..canceled };
+    world.submit(std::slice::from_ref(&elsewhere)).await?;
+    world.broker.cancel(elsewhere.id).await.map_err(|error| error.to_string())?;
+    ensure(world.query_number("SCARD", "queues:ended").await == 2, "a ghost lists its queue")?;
+
+    let failed = |depths: &BTreeMap<QueueName, QueueDepth>| {
+        depths.get(&failing.queue).map(|it| it.depth.failed)
+    };
+    ensure(world.query_number("DEL", "queues:ended").await == 1, "the index is deleted")?;
+    ensure(failed(&read(world).await?) == Some(0), "no other queue is read")?;
+    world.sweep_for_seconds(12).await?;
+    ensure(failed(&read(world).await?) == Some(1), "a sweep lists the queue again")?;
+    ensure(
+        world.query_number("SCARD", "queues:ended").await == 1,
+        "and not the one whose ghost it dropped",
+    )?;
+
+    world.broker.retry(failing.id).await.map_err(|error| error.to_string())?;
+    world.sweep_for_seconds(12).await?;
+    ensure(
+        world.query_number("EXISTS", "queues:ended").await == 0,
+        "a sweep removes a queue without such jobs from the index",
+    )
 }

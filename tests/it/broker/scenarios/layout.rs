@@ -41,19 +41,19 @@ async fn use_features(world: &mut World) -> Check {
     ensure(used == Value::BulkString(b"webhooks".to_vec()), "the feature is listed, once")?;
     expect(world.heartbeat(&[]).await, None)?;
 
-    world.tamper("HSET", "layout", &["features", "webhooks groups"]).await;
+    world.tamper("HSET", "layout", &["features", "webhooks novelty"]).await;
     Ok(())
 }
 
 pub(super) async fn lacking_in_heartbeat(world: &mut World) -> Check {
     use_features(world).await?;
-    expect(world.heartbeat(&[]).await, Some("groups"))?;
-    expect(world.submit(&[world.job("{}")]).await, Some("groups"))
+    expect(world.heartbeat(&[]).await, Some("novelty"))?;
+    expect(world.submit(&[world.job("{}")]).await, Some("novelty"))
 }
 
 pub(super) async fn lacking_in_sweep(world: &mut World) -> Check {
     use_features(world).await?;
     let swept = world.broker.sweep(Partition::default(), None).await;
-    expect(swept.map_err(|error| error.to_string()), Some("groups"))?;
-    expect(world.claim(1).await, Some("groups"))
+    expect(swept.map_err(|error| error.to_string()), Some("novelty"))?;
+    expect(world.claim(1).await, Some("novelty"))
 }

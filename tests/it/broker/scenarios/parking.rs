@@ -7,7 +7,7 @@ use super::*;
 
 impl World {
     /// Sets the tasks that the worker can run.
-    fn set_tasks(&mut self, tasks: &[&str]) {
+    pub(super) fn set_tasks(&mut self, tasks: &[&str]) {
         let tasks: Vec<TaskName> = tasks.iter().map(|task| task.parse().unwrap()).collect();
         self.tasks = tasks.iter().collect();
     }

@@ -2,6 +2,16 @@
 
 use super::*;
 
+impl World {
+    /// Removes a wake-up token of the queue; whether there was one.
+    pub(super) async fn take_wake_token(&mut self) -> bool {
+        let wake = self.key("queue:story:wake");
+        let token: Option<String> =
+            redis::cmd("LPOP").arg(wake).query_async(&mut self.redis).await.unwrap();
+        token.is_some()
+    }
+}
+
 pub(super) async fn tokens(world: &mut World) -> Check {
     let jobs: Vec<_> = (0..3).map(|_| world.job("{}")).collect();
     world.submit(&jobs).await?;

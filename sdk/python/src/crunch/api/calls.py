@@ -73,6 +73,8 @@ class Submitted:
     document: JobDocument
     replayed: bool
     """Whether an earlier submission with the same key had created the job."""
+    existing: bool
+    """Whether no job was created, because this one holds the lock."""
 
 
 Search = Literal["index", "scan"]
@@ -142,10 +144,13 @@ class Calls:
         until = self.clock() + _checked_wait(wait)
         response = yield from self._checked(submission.request(_whole_seconds(wait)))
         document = parsed(documents.job, response.json())
-        replayed = response.headers.get("idempotency-replayed") == "true"
+        replayed, existing = (
+            response.headers.get(name) == "true"
+            for name in ("idempotency-replayed", "crunch-existing")
+        )
         if not document.ended and wait > 0:
             document = yield from self._ended_or_late(document.token, until)
-        return Submitted(document, replayed)
+        return Submitted(document, replayed, existing)
 
     def job(self, token: str, wait: float) -> Flow[JobDocument]:
         """Return a job as it is when it has ended, or after `wait` seconds."""

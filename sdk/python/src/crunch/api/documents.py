@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 # At runtime too: pydantic and others read the hints of dataclasses.
 from crunch.api.options import Priority
 from crunch.errors import UnexpectedResponse
+from crunch.unique import OnConflict, Until
 
 T = TypeVar("T")
 
@@ -36,7 +37,33 @@ class WaitingFor:
     """Why a job that could run does not run yet."""
 
     reason: str
+    """Such as `snooze`, or `lock`: the job in `detail` holds its lock."""
     detail: str | None
+
+
+@dataclass(frozen=True)
+class ScheduledBy:
+    """The schedule and the tick that a job was submitted for."""
+
+    name: str
+    tick: datetime
+
+
+@dataclass(frozen=True)
+class UniqueInfo:
+    """What a job is unique by: by its whole payload without `key` and `fields`."""
+
+    key: str | None
+    fields: Sequence[str] | None
+    """JSON Pointers into the payload."""
+    until: Until | None
+    """Until when it holds its lock; None if that is a time."""
+    for_ms: int | None
+    """For how long it holds its lock, from its submission."""
+    on_conflict: OnConflict
+    """What happens to another job meanwhile that has the same lock."""
+    max_wait_ms: int | None
+    """How long it may wait after its submission, however often it is replaced."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +76,10 @@ class JobDocument:
     task: str
     queue: str
     priority: Priority
+    group: str | None
+    """The group in whose turns it is claimed."""
+    unique: UniqueInfo | None
+    """What it is unique by."""
     status: Status
     progress: float | None
     """0 to 1."""
@@ -58,6 +89,8 @@ class JobDocument:
     attempt: int
     """Which attempt this is; attempts that were interrupted by a worker's death are not counted."""
     max_attempts: int
+    snoozes: int
+    """How often its handler put it off."""
     cancel_requested: bool
     created_at: datetime
     run_at: datetime | None
@@ -78,6 +111,7 @@ class JobDocument:
     error_group: str | None
     """The kind of the error, if it failed: the `id` of an item of `client.errors()`."""
     waiting_for: WaitingFor | None
+    schedule: ScheduledBy | None
     metadata: Mapping[str, str]
 
     @property
@@ -102,6 +136,8 @@ class AttemptInfo:
 
     number: int
     worker: str | None
+    host: str | None
+    """The end of the name of the worker's host."""
     started_at: datetime | None
     finished_at: datetime | None
     outcome: str
@@ -123,6 +159,8 @@ class TaskInfo:
     max_attempts: int
     priority: Priority
     retention_ms: int | None
+    start_within_ms: int | None
+    """Within which time a job must start, unless it says otherwise."""
     max_payload: int
     """Bytes."""
     max_result: int | None
@@ -131,6 +169,10 @@ class TaskInfo:
     result_schema: Any
     indexes: Sequence[str]
     """Labels by which `client.jobs(metadata=…)` finds its jobs without looking at others."""
+    group: str | None
+    """JSON Pointer to the group of a job in its payload, for jobs that name none."""
+    unique: UniqueInfo | None
+    """What its jobs are unique by, unless they say otherwise."""
     workers: int
     """How many workers have it."""
 
@@ -150,6 +192,19 @@ class QueueInfo:
     """How long the oldest job that could run has waited."""
     finished_last_minute: int
     workers: int
+    parked: tuple[ParkedJobs, ...]
+    """Queued jobs that only a worker with their task can claim, by task."""
+
+
+@dataclass(frozen=True)
+class ParkedJobs:
+    """Jobs of a queue that wait for a worker with their task."""
+
+    task: str
+    jobs: int
+    oldest_age_ms: int | None
+    workers: int
+    """How many workers of the queue can run the task now."""
 
 
 @dataclass(frozen=True)
@@ -212,12 +267,15 @@ def job(of: Any) -> JobDocument:
         task=of["task"],
         queue=of["queue"],
         priority=of["priority"],
+        group=of["group"],
+        unique=optional(_unique, of["unique"]),
         status=of["status"],
         progress=of["progress"],
         progress_message=of["progress_message"],
         worker=of["worker"],
         attempt=of["attempt"],
         max_attempts=of["max_attempts"],
+        snoozes=of["snoozes"],
         cancel_requested=of["cancel_requested"],
         created_at=time(of["created_at"]),
         run_at=optional(time, of["run_at"]),
@@ -232,6 +290,7 @@ def job(of: Any) -> JobDocument:
         error=optional(job_error, of["error"]),
         error_group=of["error_group"],
         waiting_for=optional(_waiting_for, of["waiting_for"]),
+        schedule=optional(_scheduled_by, of["schedule"]),
         metadata=of["metadata"],
     )
 
@@ -245,6 +304,14 @@ def _waiting_for(of: Any) -> WaitingFor:
     return WaitingFor(of["reason"], of["detail"])
 
 
+def _unique(of: Any) -> UniqueInfo:
+    return UniqueInfo(**{name: of[name] for name in UniqueInfo.__dataclass_fields__})
+
+
+def _scheduled_by(of: Any) -> ScheduledBy:
+    return ScheduledBy(of["name"], time(of["tick"]))
+
+
 def log_line(of: Any) -> LogLine:
     """Parse a line of a log."""
     return LogLine(of["number"], of["attempt"], time(of["at"]), of["line"])
@@ -255,6 +322,7 @@ def attempt(of: Any) -> AttemptInfo:
     return AttemptInfo(
         number=of["number"],
         worker=of["worker"],
+        host=of["host"],
         started_at=optional(time, of["started_at"]),
         finished_at=optional(time, of["finished_at"]),
         outcome=of["outcome"],
@@ -265,7 +333,8 @@ def attempt(of: Any) -> AttemptInfo:
 def task(of: Any) -> TaskInfo:
     """Parse a task."""
     names = TaskInfo.__dataclass_fields__
-    return TaskInfo(**{name: of[name] for name in names})
+    values = {name: of[name] for name in names}
+    return TaskInfo(**{**values, "unique": optional(_unique, of["unique"])})
 
 
 def queue(of: Any) -> QueueInfo:
@@ -282,6 +351,10 @@ def queue(of: Any) -> QueueInfo:
         oldest_age_ms=of["oldest_age_ms"],
         finished_last_minute=of["finished_last_minute"],
         workers=of["workers"],
+        parked=tuple(
+            ParkedJobs(it["task"], it["jobs"], it["oldest_age_ms"], it["workers"])
+            for it in of["parked"]
+        ),
     )
 
 

@@ -19,12 +19,19 @@ class Handle(Generic[R]):
     """A job, as it was when the API last responded. `R` is the type of its result."""
 
     def __init__(
-        self, document: JobDocument, *, decode: Decoder = as_it_is, replayed: bool = False
+        self,
+        document: JobDocument,
+        *,
+        decode: Decoder = as_it_is,
+        replayed: bool = False,
+        existing: bool = False,
     ) -> None:
         self.document = document
         """Everything that the API says about the job."""
         self.replayed = replayed
         """Whether an earlier submission with the same key had created the job."""
+        self.existing = existing
+        """Whether no job was created, because this one holds the lock of the submission."""
         self._decode = decode
 
     def __repr__(self) -> str:

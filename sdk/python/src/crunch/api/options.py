@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 from urllib.parse import urlencode
 
+from crunch.unique import Unique, checked_unique
 from crunch.worker.values import Duration, checked_duration
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class SubmitOptions(TypedDict, total=False):
     """Where the job waits."""
     priority: Priority | None
     """The order within the queue."""
+    group: str | None
+    """The group in whose turns it is claimed, such as a customer: groups of a queue take turns."""
+    unique: Unique | None
+    """What it is unique by: while it holds its lock, a job with the same lock is not just added."""
     delay: Duration | None
     """Run it no earlier than after this time."""
     run_at: datetime | None
@@ -46,6 +51,9 @@ class SubmitOptions(TypedDict, total=False):
     """How long one attempt may take."""
     deadline: Duration | None
     """How long after its submission the job is useful; then it fails with `deadline_exceeded`."""
+    start_within: Duration | None
+    """Within which time it must start, from its submission or the end of its delay; else it is
+    canceled with `expired`."""
     max_attempts: int | None
     """How many attempts there are, including the first."""
     retention: Duration | None
@@ -98,10 +106,13 @@ def _as_it_is(_name: str, value: Any) -> Any:
 _MEMBERS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
     "queue": ("queue", _as_it_is),
     "priority": ("priority", _as_it_is),
+    "group": ("group", _as_it_is),
+    "unique": ("unique", checked_unique),
     "delay": ("delay_ms", _duration),
     "run_at": ("run_at", _time),
     "timeout": ("timeout_ms", _duration),
     "deadline": ("deadline_ms", _duration),
+    "start_within": ("start_within_ms", _duration),
     "max_attempts": ("max_attempts", _as_it_is),
     "retention": ("retention_ms", _duration),
     "durability": ("durability", _as_it_is),
@@ -141,9 +152,23 @@ def query(options: SubmitOptions) -> str:
             pairs.append(("webhook.url", value["url"]))
             if "events" in value:
                 pairs.append(("webhook.events", ",".join(value["events"])))
+        elif member == "unique":
+            pairs += _unique(value)
         else:
             pairs.append((member, str(value)))
     return urlencode(pairs)
+
+
+def _unique(members: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a job is unique by. Without any member it would be no parameter."""
+    given = {"on_conflict": "existing", **members}
+    if any("," in field for field in given.get("fields", ())):
+        # In a query, commas separate the fields.
+        raise ValueError("unique: a field with a comma can only be given in a batch, or by a task")
+    return [
+        (f"unique.{name}", ",".join(value) if name == "fields" else str(value))
+        for name, value in given.items()
+    ]
 
 
 def _text(label: Label) -> str:

@@ -31,7 +31,7 @@ MAX_PROGRESS: Final = 6000
 DEFAULT_MAX_PAYLOAD: Final = 256 * 1024
 """The largest payload of a task that declares none, in bytes."""
 
-Status = Literal["succeeded", "retried", "failed", "canceled", "released", "rejected"]
+Status = Literal["succeeded", "retried", "failed", "canceled", "released", "snoozed", "rejected"]
 
 
 class Progress(NamedTuple):
@@ -60,10 +60,11 @@ class Report:
     """How it ended.
 
     `retried`: it failed, and a worker would try again. `failed`: for good. `released`: this machine
-    cannot run it (`crunch.MachineFault`). `rejected`: the API would not take the payload, because
-    of its size, its content type or its schema. What only the function's types reject, such as a
-    validator, is `failed`. A pydantic model that is not strict converts values, such as "1" to 1,
-    which the API would reject: here such a payload is taken.
+    cannot run it (`crunch.MachineFault`). `snoozed`: it is put off (`crunch.Snooze`). `rejected`:
+    the API would not take the payload, because of its size, its content type or its schema. What
+    only the function's types reject, such as a validator, is `failed`. A pydantic model that is not
+    strict converts values, such as "1" to 1, which the API would reject: here such a payload is
+    taken.
     """
     result: Any
     """The result as a client gets it: a JSON value, or bytes; None unless it succeeded."""
@@ -75,6 +76,8 @@ class Report:
     """Everything that was reported, oldest first. Clients see the newest of every 100 ms."""
     logs: list[str]
     """The lines of the log, oldest first: `job.log`, prints, logging."""
+    snooze_ms: int | None = None
+    """For how long the job is put off, in milliseconds; None unless it is."""
 
 
 def run(
@@ -263,6 +266,8 @@ class _Run:
         if not self.is_accepted:
             return self.rejected()
         progress, logs = list(self._progress), list(self._logs)
+        if isinstance(outcome, Failure) and outcome.snooze_ms is not None:
+            return Report("snoozed", None, None, None, progress, logs, outcome.snooze_ms)
         if isinstance(outcome, Failure):
             code = outcome.code or ("machine" if outcome.machine else "task_failed")
             error = Error(code, outcome.message, outcome.retryable, outcome.after_ms)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from crunch.api.http import Request, Response
 from crunch.client import Client
 from crunch.testing import fake_jobs
-from crunch.testing.fake_api import Rejected, Store
+from crunch.testing.fake_api import Store
+from crunch.testing.fake_problems import Rejected
 from crunch.worker.declaration import Task
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class FakeApi:
 
     @property
     def submissions(self) -> list[Submission]:
-        """What was submitted and accepted, in order."""
+        """What was submitted and accepted, in order; for a job that was replaced, its latest."""
         return [job.submission for job in self._store.jobs.values()]
 
     def respond(
@@ -89,21 +90,18 @@ class FakeApi:
 
     def run(self) -> None:
         """Run all jobs that could run now, with their retries."""
-        while due := self._store.due():
-            for job in due:
-                job.begin()
-                outcome = fake_jobs.run(self._store.functions[job.submission.task], job)
-                if isinstance(outcome, Awaitable):
-                    outcome = asyncio.run(_awaited(outcome))
-                job.settle(outcome)
+        for job in self._store.start():
+            outcome = fake_jobs.run(self._store.functions[job.submission.task], job)
+            if isinstance(outcome, Awaitable):
+                outcome = asyncio.run(_awaited(outcome))
+            self._store.settle(job, outcome)
 
     async def run_async(self) -> None:
         """Do what `run` does, in the event loop of the caller."""
-        while due := self._store.due():
-            for job in due:
-                job.begin()
-                outcome = fake_jobs.run(self._store.functions[job.submission.task], job)
-                job.settle(await outcome if isinstance(outcome, Awaitable) else outcome)
+        for job in self._store.start():
+            outcome = fake_jobs.run(self._store.functions[job.submission.task], job)
+            ended = await outcome if isinstance(outcome, Awaitable) else outcome
+            self._store.settle(job, ended)
 
 
 async def _awaited(outcome: Awaitable[Outcome]) -> Outcome:

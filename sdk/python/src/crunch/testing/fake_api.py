@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
-from crunch.api.http import JSON, PROBLEM, Request, Response, essence, is_json
+from crunch.api.http import JSON, Request, Response, essence, is_json
 from crunch.batch import NDJSON
 from crunch.testing import fake_jobs
-from crunch.testing.fake_jobs import DEFAULT_ATTEMPTS, Function, Job, Submission
+from crunch.testing.fake_jobs import DEFAULT_ATTEMPTS, Function, Job, Outcome, Submission
+from crunch.testing.fake_locks import Locks, claim_of, complete, read_query
+from crunch.testing.fake_problems import Rejected, invalid, parsed, to_json
 from crunch.worker.declaration import Task
 from crunch.worker.payloads import UnfitPayload
 
 Reply: TypeAlias = Callable[[], Response]
 """Makes the response: late, so that it can show what a job has become meanwhile."""
 
-_NUMBERS: Final = ("delay_ms", "timeout_ms", "deadline_ms", "max_attempts", "retention_ms")
+_NUMBERS: Final = (
+    "delay_ms",
+    "timeout_ms",
+    "deadline_ms",
+    "start_within_ms",
+    "max_attempts",
+    "retention_ms",
+)
+_Accepted: TypeAlias = tuple[Job, Literal["new", "replayed", "existing"]]
+_HEADERS: Final = {"replayed": "idempotency-replayed", "existing": "crunch-existing"}
+"""What says that a submission created no job."""
 _WAITING: Final = ("scheduled", "queued", "retrying")
 
 MAX_WAIT_S: Final = 30 * 24 * 3600
 """How long clients may wait altogether: a wait without a timeout would never end."""
-
-
-class Rejected(Exception):
-    """A problem is the response."""
-
-    def __init__(self, status: int, slug: str, detail: str, **members: Any) -> None:
-        super().__init__(detail)
-        self.members: Final = {
-            "type": f"/problems/{slug}",
-            "title": slug.replace("-", " ").capitalize(),
-            "status": status,
-            "detail": detail,
-            **members,
-        }
-
-    def response(self, **headers: str) -> Response:
-        """Return the problem document."""
-        status: int = self.members["status"]
-        if status in (429, 503):
-            headers.setdefault("retry-after", "1")
-        return Response(status, {"content-type": PROBLEM, **headers}, _json(self.members))
 
 
 class Store:
@@ -56,12 +46,26 @@ class Store:
         self.now = 0.0
         self.next_problems: Final[list[Response]] = []
         self._deleted: Final[set[str]] = set()
+        self._locks: Final = Locks()
         self._keys: Final[dict[tuple[str, str], tuple[object, str]]] = {}
 
-    def due(self) -> list[Job]:
-        """Return the jobs that could run now, in the order of submission."""
-        ready = (job for job in self.jobs.values() if job.status in _WAITING)
-        return [job for job in ready if job.due_at <= self.now]
+    def start(self) -> Iterator[Job]:
+        """Start all jobs that could run now: in rounds, each in the order of submission."""
+        while due := [job for job in self.jobs.values() if self._is_due(job)]:
+            # What an earlier one does may start, cancel or delay a later one.
+            for job in filter(self._is_due, due):
+                job.begin()
+                self._locks.started(job, self.now)
+                yield job
+
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        """Record how an attempt ended."""
+        job.settle(outcome, self.now)
+        if job.ended:
+            self._locks.ended(job, self.now)
+
+    def _is_due(self, job: Job) -> bool:
+        return job.status in _WAITING and job.due_at <= self.now
 
     def let_pass(self, seconds: float) -> None:
         """Move the clock."""
@@ -94,15 +98,17 @@ class Store:
                 options.setdefault(group, {})[member] = value
             else:
                 options[name] = int(value) if name in _NUMBERS else value
+        if "unique" in options:
+            options["unique"] = read_query(options["unique"])
         key = request.headers.get("Idempotency-Key")
         kind = essence(request.headers["Content-Type"])
         body = request.body or b""
-        payload = _parsed(body) if is_json(kind) else body
+        payload = parsed(body) if is_json(kind) else body
         if task not in self.functions:
             raise Rejected(404, "unknown-task", f'no worker ever declared a task "{task}"')
         submission = Submission(task, payload, kind, key, options, body)
-        job, replayed = self._accept(submission, request.path, (request.path, kind, body), "")
-        headers = {"idempotency-replayed": "true"} if replayed else {}
+        job, why = self._accept(submission, request.path, (request.path, kind, body), "")
+        headers = {} if why == "new" else {_HEADERS[why]: "true"}
         return lambda: self._job(job, 200 if request.wait and job.ended else 202, **headers)
 
     def submit_batch(self, request: Request, _query: Mapping[str, str]) -> Reply:
@@ -114,16 +120,23 @@ class Store:
                 for number, it in enumerate(outcomes, 1)
                 if isinstance(it, Rejected)
             ]
-            accepted = len(outcomes) - len(refused)
-            counts = {"accepted": accepted, "refused": len(refused), "errors": refused[:100]}
-            return lambda: Response(202, {"content-type": JSON}, _json(counts))
-        jobs = [self._line(_json(it), f"/jobs/{at}") for at, it in enumerate(_parsed(body)["jobs"])]
+            existing = sum(not isinstance(it, Rejected) and it[1] == "existing" for it in outcomes)
+            lines = {
+                "accepted": len(outcomes) - existing - len(refused),
+                "existing": existing,
+                "refused": len(refused),
+                "errors": refused[:100],
+            }
+            return lambda: Response(202, {"content-type": JSON}, to_json(lines))
+        jobs = [
+            self._line(to_json(it), f"/jobs/{at}") for at, it in enumerate(parsed(body)["jobs"])
+        ]
         return lambda: Response(
-            202, {"content-type": JSON}, _json({"items": [self._item(it) for it in jobs]})
+            202, {"content-type": JSON}, to_json({"items": [self._item(it) for it in jobs]})
         )
 
-    def _line(self, line: bytes, base: str) -> Job | Rejected:
-        members = _parsed(line)
+    def _line(self, line: bytes, base: str) -> _Accepted | Rejected:
+        members = parsed(line)
         task, payload, key = (
             members.pop("task"),
             members.pop("payload"),
@@ -132,37 +145,51 @@ class Store:
         members["metadata"] = {k: _label(v) for k, v in members.get("metadata", {}).items()}
         try:
             if task not in self.functions:
-                raise _invalid(f"{base}/task", f'no worker ever declared a task "{task}"')
-            submission = Submission(task, payload, JSON, key, members, _json(payload))
+                raise invalid(f"{base}/task", f'no worker ever declared a task "{task}"')
+            submission = Submission(task, payload, JSON, key, members, to_json(payload))
             identity = (task, payload, members)
-            return self._accept(submission, "item", identity, f"{base}/payload")[0]
+            return self._accept(submission, "item", identity, f"{base}/payload")
         except Rejected as rejected:
             return rejected
 
-    def _item(self, outcome: Job | Rejected) -> dict[str, Any]:
-        if isinstance(outcome, Job):
-            return {"status": 202, "job": outcome.document(self.now)}
-        return {"status": outcome.members["status"], "problem": outcome.members}
+    def _item(self, outcome: _Accepted | Rejected) -> dict[str, Any]:
+        if isinstance(outcome, Rejected):
+            return {"status": outcome.members["status"], "problem": outcome.members}
+        job, why = outcome
+        return {"status": 202, "existing": why == "existing", "job": job.document(self.now)}
 
-    def _accept(
-        self, submission: Submission, scope: str, identity: object, base: str
-    ) -> tuple[Job, bool]:
-        """Create a job, or return the one that its key created."""
+    def _accept(self, submission: Submission, scope: str, identity: object, base: str) -> _Accepted:
+        """Create a job, or return the one that its key created or that holds its lock."""
         path = scope.partition("?")[0]
         known = self._keys.get((path, submission.key)) if submission.key else None
         if known is not None:
             if known[0] != identity:
                 raise Rejected(422, "idempotency-conflict", "the key was used for another request")
-            return self._find(known[1]), True
+            return self._find(known[1]), "replayed"
         function = self.functions[submission.task]
         self._check(function, submission, base)
-        options = submission.options
-        attempts = function.max_attempts if isinstance(function, Task) else DEFAULT_ATTEMPTS
-        job = Job(submission, self.now + _delay(options), options.get("max_attempts", attempts))
+        declared = fake_jobs.declared_by(function)
+        group = self._group(function, submission, base)
+        claim = claim_of(submission, declared, group, base)
+        job = Job(submission, declared, group, claim, self.now)
+        if (existing := self._locks.enter(job, self.now)) is not None:
+            return existing, "existing"
         self.jobs[job.token] = job
         if submission.key:
             self._keys[path, submission.key] = (identity, job.token)
-        return job, False
+        return job, "new"
+
+    def _group(self, function: Function, submission: Submission, base: str) -> str | None:
+        try:
+            return fake_jobs.group_of(function, submission)
+        except ValueError as error:
+            if "group" in submission.options:
+                # In a query, or in an item.
+                if not base:
+                    raise Rejected(400, "invalid-parameter", f"group: {error}") from None
+                raise invalid(base.removesuffix("payload") + "group", str(error)) from None
+            pointer = function.declaration["group"] if isinstance(function, Task) else ""
+            raise invalid(base + pointer, str(error)) from None
 
     def _check(self, function: Function, submission: Submission, base: str) -> None:
         accepts = function.declaration["accepts"] if isinstance(function, Task) else None
@@ -172,9 +199,9 @@ class Store:
             raise Rejected(415, "unsupported-media-type", detail)
         try:
             fake_jobs.check(function, submission.body, kind)
-        except UnfitPayload as invalid:
-            pointer, _, detail = invalid.message.partition(": ")
-            raise _invalid(base + (pointer if pointer.startswith("/") else ""), detail) from None
+        except UnfitPayload as unfit:
+            pointer, _, detail = unfit.message.partition(": ")
+            raise invalid(base + (pointer if pointer.startswith("/") else ""), detail) from None
 
     # Jobs
 
@@ -240,6 +267,7 @@ class Store:
             {
                 "number": number,
                 "worker": "fake",
+                "host": "fake",
                 "started_at": job.started_at,
                 "finished_at": job.finished_at,
                 "outcome": "failed" if outcome.status == "retried" else outcome.status,
@@ -258,6 +286,7 @@ class Store:
             raise Rejected(409, "job-finished", "the job has already ended")
         if not job.ended:
             job.cancel()
+            self._locks.ended(job, self.now)
         return lambda: self._job(job, 200)
 
     def retry(self, _request: Request, _query: Mapping[str, str], token: str) -> Reply:
@@ -265,7 +294,8 @@ class Store:
         if job.status not in ("failed", "canceled"):
             detail = "only failed and canceled jobs can be retried"
             raise Rejected(409, "job-not-retryable", detail)
-        job.queue_again()
+        self._locks.take_again(job, self.now)
+        job.queue_again(self.now)
         return lambda: self._job(job, 202)
 
     def delete(self, _request: Request, _query: Mapping[str, str], token: str) -> Reply:
@@ -273,6 +303,7 @@ class Store:
         if not job.ended:
             raise Rejected(409, "job-not-finished", "the job has not ended")
         del self.jobs[token]
+        self._locks.deleted(job, self.now)
         self._deleted.add(token)
         return lambda: Response(204)
 
@@ -309,7 +340,7 @@ class Store:
         if name not in self.functions:
             raise Rejected(404, "not-found", "there is no such task")
         return lambda: Response(
-            200, {"content-type": JSON}, _json(_task(name, self.functions[name]))
+            200, {"content-type": JSON}, to_json(_task(name, self.functions[name]))
         )
 
     def queues(self, _request: Request, _query: Mapping[str, str]) -> Reply:
@@ -318,14 +349,14 @@ class Store:
     def queue(self, _request: Request, _query: Mapping[str, str], name: str) -> Reply:
         if name not in self._queue_names():
             raise Rejected(404, "not-found", "there is no such queue")
-        return lambda: Response(200, {"content-type": JSON}, _json(self._queue(name)))
+        return lambda: Response(200, {"content-type": JSON}, to_json(self._queue(name)))
 
     def workers(self, _request: Request, _query: Mapping[str, str]) -> Reply:
         return lambda: _page([])
 
     def _queue_names(self) -> list[str]:
         used = {job.document(self.now)["queue"] for job in self.jobs.values()}
-        return sorted(used | self.functions.keys())
+        return sorted(used | {_task(name, it)["queue"] for name, it in self.functions.items()})
 
     def _queue(self, name: str) -> dict[str, Any]:
         documents = [job.document(self.now) for job in self.jobs.values()]
@@ -338,6 +369,7 @@ class Store:
             "oldest_age_ms": None,
             "finished_last_minute": states.count("succeeded"),
             "workers": 0,
+            "parked": [],
         }
 
     def _find(self, token: str) -> Job:
@@ -350,7 +382,7 @@ class Store:
     def _job(self, job: Job, status: int, **headers: str) -> Response:
         if not job.ended:
             headers["retry-after"] = "1"
-        return Response(status, {"content-type": JSON, **headers}, _json(job.document(self.now)))
+        return Response(status, {"content-type": JSON, **headers}, to_json(job.document(self.now)))
 
 
 _JOB: Final = r"/jobs/([^/]+)"
@@ -380,32 +412,8 @@ def _is_of(document: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     return all(document[name] == query.get(name, document[name]) for name in ("task", "queue"))
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise Rejected(400, "malformed-json", str(error)) from None
-
-
-def _invalid(pointer: str, detail: str) -> Rejected:
-    errors = [{"detail": detail, "pointer": pointer}]
-    return Rejected(422, "invalid-submission", f"{pointer}: {detail}", errors=errors)
-
-
 def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _delay(options: Mapping[str, Any]) -> float:
-    if (at := options.get("run_at")) is not None:
-        run_at = datetime.fromisoformat(at)
-        return max(0.0, (run_at - datetime.now(timezone.utc)).total_seconds())
-    milliseconds: float = options.get("delay_ms", 0)
-    return milliseconds / 1000
 
 
 def _is_within(document: Mapping[str, Any], name: str, bound: str) -> bool:
@@ -419,11 +427,11 @@ def _is_within(document: Mapping[str, Any], name: str, bound: str) -> bool:
 
 
 def _page(items: list[Any]) -> Response:
-    return Response(200, {"content-type": JSON}, _json({"items": items, "next_cursor": None}))
+    return Response(200, {"content-type": JSON}, to_json({"items": items, "next_cursor": None}))
 
 
 def _task(name: str, function: Function) -> dict[str, Any]:
-    declared = function.declaration if isinstance(function, Task) else {}
+    declared = fake_jobs.declared_by(function)
     return {
         "name": name,
         "queue": declared.get("queue", name),
@@ -434,10 +442,13 @@ def _task(name: str, function: Function) -> dict[str, Any]:
         "max_attempts": declared.get("max_attempts", DEFAULT_ATTEMPTS),
         "priority": declared.get("priority", "normal"),
         "retention_ms": declared.get("retention_ms"),
+        "start_within_ms": declared.get("start_within_ms"),
         "max_payload": declared.get("max_payload", 262_144),
         "max_result": declared.get("max_result"),
         "payload_schema": declared.get("payload_schema"),
         "result_schema": declared.get("result_schema"),
         "indexes": declared.get("indexes", []),
+        "group": declared.get("group"),
+        "unique": complete(declared["unique"]) if "unique" in declared else None,
         "workers": 1,
     }

@@ -209,8 +209,8 @@ def done_by_file(job: Job, path: Path, content_type: str | None) -> bytes:
 
 def failed(job: Job, failure: Failure) -> bytes:
     """Return the answer of a job that failed."""
-    members = {"type": "failed", "id": job.id, "epoch": job.epoch, "error": failure.members()}
-    return _line(members if failure.after_ms is None else {**members, "after_ms": failure.after_ms})
+    of = {"type": "failed", "id": job.id, "epoch": job.epoch}
+    return _line({**of, "error": failure.members()})
 
 
 def _progress_line(job: Job) -> bytes:

@@ -25,6 +25,7 @@ from typing import (
     overload,
 )
 
+from crunch.unique import Unique, checked_unique
 from crunch.worker.hints import Unsupported
 from crunch.worker.objects import first_paragraph
 from crunch.worker.parameters import BytesReader, Parameters, WholeReader
@@ -39,6 +40,8 @@ from crunch.worker.values import (
     checked_media_type,
     checked_name,
     checked_number,
+    checked_pointer,
+    checked_text,
 )
 
 P = ParamSpec("P")
@@ -235,11 +238,14 @@ def task(
     backoff: Backoff | None = None,
     priority: Priority | None = None,
     retention: Duration | None = None,
+    start_within: Duration | None = None,
     accepts: str | Sequence[str] | None = None,
     content_type: str | None = None,
     max_payload: int | None = None,
     max_result: int | None = None,
     indexes: Sequence[str] | None = None,
+    group: str | None = None,
+    unique: Unique | None = None,
 ) -> _Decorator: ...
 def task(
     name: Callable[..., Any] | str | None = None, **values: Any
@@ -280,12 +286,6 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _checked_text(member: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{member}: {value!r} is not text")
-    return value
-
-
 def _checked_backoff(member: str, value: object) -> dict[str, int]:
     if not isinstance(value, Mapping) or not value.keys() <= _DEFAULT_BACKOFF_MS.keys():
         raise ValueError(f'{member}: {value!r} is not like {{"base": "1s", "max": "10m"}}')
@@ -321,7 +321,7 @@ def _checked_indexes(member: str, value: object) -> list[str]:
 
 _CHECKS: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "queue": ("queue", checked_name),
-    "description": ("description", _checked_text),
+    "description": ("description", checked_text),
     "timeout": ("timeout_ms", checked_duration),
     "max_attempts": (
         "max_attempts",
@@ -330,11 +330,14 @@ _CHECKS: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "backoff": ("backoff", _checked_backoff),
     "priority": ("priority", lambda member, it: checked_choice(member, it, get_args(Priority))),
     "retention": ("retention_ms", checked_duration),
+    "start_within": ("start_within_ms", checked_duration),
     "accepts": ("accepts", _checked_accepts),
     "content_type": ("content_type", checked_media_type),
     "max_payload": ("max_payload", lambda member, it: checked_number(member, it, 0, MAX_BYTES)),
     "max_result": ("max_result", lambda member, it: checked_number(member, it, 1, MAX_BYTES)),
     "indexes": ("indexes", _checked_indexes),
+    "group": ("group", checked_pointer),
+    "unique": ("unique", checked_unique),
 }
 
 

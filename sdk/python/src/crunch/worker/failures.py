@@ -51,6 +51,18 @@ class Fail(Exception):
         return f"{self.code}: {self.message}"
 
 
+class Snooze(Exception):
+    """The job is put off: it is tried again after `in_`, and this attempt is not charged.
+
+    For a job whose time has not come, such as a call that is answered later. A job is put off at
+    most 1000 times, and not beyond its deadline: then it fails.
+    """
+
+    def __init__(self, in_: Duration) -> None:
+        super().__init__(in_)
+        self.snooze_ms: Final = checked_duration("in_", in_, min_ms=0)
+
+
 class MachineFault(Exception):
     """Not the job but this machine is at fault: a device or a license is missing, a disk is full.
 
@@ -84,14 +96,20 @@ class Failure:
     retryable: bool = True
     machine: bool = False
     after_ms: int | None = None
+    snooze_ms: int | None = None
+    """For how long the job is put off; then nothing failed."""
 
     def members(self) -> dict[str, Any]:
         """Return the members of `error`, as `docs/commands.md` specifies them."""
+        if self.snooze_ms is not None:
+            return {"snooze_ms": self.snooze_ms}
         if self.machine:
             return {"message": self.message, "machine": True}
         members: dict[str, Any] = {"message": self.message, "retryable": self.retryable}
         if self.code is not None:
             members["code"] = self.code
+        if self.after_ms is not None:
+            members["after_ms"] = self.after_ms
         return members
 
 
@@ -101,6 +119,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(error.code, _last_bytes(error.message), retryable=False)
     if isinstance(error, Retry):
         return Failure(error.code, _last_bytes(error.message), after_ms=error.after_ms)
+    if isinstance(error, Snooze):
+        return Failure(None, "put off by its handler", snooze_ms=error.snooze_ms)
     if isinstance(error, MachineFault):
         return Failure(None, _last_bytes(error.reason), machine=True)
     if isinstance(error, Canceled):

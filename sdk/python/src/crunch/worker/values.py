@@ -17,11 +17,14 @@ MAX_DURATION_MS: Final = 366 * 24 * 3_600_000
 """A year: the longest duration that a worker accepts."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 """The largest payload and the largest result that can be declared: a job fits into a message."""
+MAX_POINTER_BYTES: Final = 256
+"""The longest JSON Pointer that can be declared."""
 JSON: Final = "application/json"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
 _RESERVED = "crunch.webhooks"
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+", re.ASCII)
+_POINTER = re.compile(r"(/([^~]|~[01])*)?")
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)", re.ASCII)
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -76,6 +79,22 @@ def checked_number(member: str, number: object, low: int, high: int) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
         raise ValueError(f"{member}: {number!r} is not a whole number from {low} to {high}")
     return number
+
+
+def checked_text(member: str, text: object) -> str:
+    """Return `text` if it is text."""
+    if not isinstance(text, str):
+        raise ValueError(f"{member}: {text!r} is not text")
+    return text
+
+
+def checked_pointer(member: str, pointer: object) -> str:
+    """Return `pointer` if it is a JSON Pointer (RFC 6901) that a worker accepts."""
+    text = checked_text(member, pointer)
+    is_pointer = _POINTER.fullmatch(text) and (not text or text.isprintable())
+    if not is_pointer or len(text.encode()) > MAX_POINTER_BYTES:
+        raise ValueError(f'{member}: {text!r} is not a JSON Pointer, such as "/customer/id"')
+    return text
 
 
 def checked_choice(member: str, choice: object, choices: tuple[str, ...]) -> str:

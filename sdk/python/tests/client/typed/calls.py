@@ -83,6 +83,8 @@ def blocking(client: Client) -> None:
     client.submit(alone, Slab(1), priorty="high")  # type: ignore
     client.submit(alone, Slab(1), priority="higher")  # type: ignore
     client.submit("any.name", metadata={"a": [1]})  # type: ignore
+    client.submit(alone, Slab(1), unique=crunch.Unique(fields=["/rays"], max_wait=None))
+    client.submit(alone, Slab(1), unique="rays")  # type: ignore
     with client.batch() as batch:
         batch.submit(alone, Slab(1), key="a")
         batch.submit(only_job)

@@ -7,7 +7,12 @@ import asyncio
 import crunch
 
 
-@crunch.task(accepts=["application/json"], content_type="application/json")
+# The worker must also understand what its jobs are unique by.
+@crunch.task(
+    accepts=["application/json"],
+    content_type="application/json",
+    unique=crunch.Unique(fields=["/a"], for_="1h", on_conflict="reject"),
+)
 async def echo(payload: bytes) -> bytes:
     """Returns its payload unchanged."""
     await asyncio.sleep(0)

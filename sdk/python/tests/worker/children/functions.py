@@ -96,6 +96,8 @@ def raises(name: str) -> None:
         raise crunch.Fail("no_light", "no ray met the slab")
     if name == "machine":
         raise crunch.MachineFault("/srv/out is read-only")
+    if name == "snooze":
+        raise crunch.Snooze("1m")
     if name == "memory":
         raise MemoryError
     if name == "exit":

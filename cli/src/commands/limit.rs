@@ -1,0 +1,94 @@
+//! `limit`: how many jobs of a queue run, and start in a time.
+
+use clap::Args;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::Session;
+use super::groups::{RateArguments, rate};
+use super::list::finish;
+use crate::client::Request;
+use crate::completion;
+use crate::documents::{Limit, read};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::{Cell, Style, Table};
+
+/// The limit of a queue: alone, shows it.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The queue
+    #[arg(value_name = "QUEUE", add = clap_complete::ArgValueCandidates::new(completion::queues))]
+    queue: String,
+    /// How many of its jobs may run at the same time
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+    #[command(flatten)]
+    rate: RateArguments,
+    /// Remove the limit
+    #[arg(long, conflicts_with_all = ["concurrency", "rate", "burst"])]
+    remove: bool,
+}
+
+impl Arguments {
+    /// As the body of a request, which replaces the limit before; `None` if nothing is given.
+    fn body(&self) -> Option<Value> {
+        let all = [("concurrency", json!(self.concurrency)), ("rate", self.rate.body())];
+        let given = all.into_iter().filter(|(_, value)| !value.is_null());
+        let members: Map<_, _> = given.map(|(name, value)| (name.to_owned(), value)).collect();
+        (!members.is_empty()).then_some(Value::Object(members))
+    }
+}
+
+pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
+    let path = ["queues", &arguments.queue, "limit"];
+    if arguments.remove {
+        session.client.send(&Request::new("DELETE", &path))?;
+        return Ok(Exit::Done);
+    }
+    let request = match arguments.body() {
+        Some(body) => {
+            Request::new("PUT", &path).body("application/json", body.to_string().into_bytes())
+        }
+        None => Request::get(&path),
+    };
+    let document: Box<RawValue> = session.client.read(&request)?;
+    if session.output.json {
+        session.output.document(&document)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["CONCURRENCY", "RATE", "RUNNING", "STATE", "NEXT START"]);
+    table.row(cells(&read(&document)?));
+    finish(session, &table, "")
+}
+
+fn cells(limit: &Limit) -> [Cell; 5] {
+    let style = if limit.state == "open" { Style::Good } else { Style::Busy };
+    [
+        limit.concurrency.map_or_else(|| Cell::text(""), Cell::number),
+        Cell::optional(limit.rate.as_ref().map(rate)),
+        Cell::number(limit.running),
+        Cell::text(&limit.state).styled(style),
+        Cell::time(limit.next_start_at),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_the_members_of_the_api() {
+        let mut arguments = Arguments {
+            queue: "q".to_owned(),
+            concurrency: None,
+            rate: RateArguments::default(),
+            remove: false,
+        };
+        assert_eq!(arguments.body(), None);
+        arguments.concurrency = Some(3);
+        arguments.rate = RateArguments::of("100/60s");
+        let rate = json!({ "starts": 100, "per_ms": 60_000 });
+        assert_eq!(arguments.body(), Some(json!({ "concurrency": 3, "rate": rate })));
+    }
+}

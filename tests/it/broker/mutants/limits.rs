@@ -1,0 +1,162 @@
+//! Limits of queues, and that all their jobs are in one partition.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    (
+        "the limit of a queue does not count what runs",
+        "limit.room = rule.concurrency - redis.call('ZCARD', key.running(p, queue)) end",
+        "limit.room = rule.concurrency end",
+    ),
+    (
+        "a queue may start one job more than its limit",
+        "if most <= 0 then return end",
+        "if most < 0 then return end\n    most = most + 1",
+    ),
+    (
+        "the limit of a queue has no rate",
+        "limit.room = math.min(limit.room, math.floor(rule.burst -",
+        "limit.room = math.min(limit.room, math.floor(1e9 -",
+    ),
+    (
+        "the burst of a queue is one start smaller",
+        "math.floor(rule.burst - math.max",
+        "math.floor(rule.burst - 1 - math.max",
+    ),
+    (
+        "starts do not count towards the rate of a queue",
+        "    limits.start(w, p, now, queue, batch.claimed - claimed)\n",
+        "",
+    ),
+    (
+        "a job that runs alone does not count towards the rate of its queue",
+        "  limits.start(w, p, now, queue, 1)\n",
+        "",
+    ),
+    (
+        "a job that runs alone evades the limit of its queue",
+        "  if limits.room(w, p, now, queue) <= 0 then return end\n",
+        "",
+    ),
+    (
+        "a worker is reserved for a job that the limit of its queue forbids",
+        "return id and limits.room(w, p, now, queue) > 0 and (not turn",
+        "return id and (not turn",
+    ),
+    (
+        "no sweep visits a queue when its rate allows the next start",
+        "    w:due(p, queue, limits.next_start(now, limit.rule, limit.arrival))\n",
+        "",
+    ),
+    (
+        "a sweep does not list when a rate allows the next start",
+        "  local first = earlier(first_due(p, queue), limits.waits_until(w, p, now, queue))\n",
+        "  local first = first_due(p, queue)\n",
+    ),
+    (
+        "workers are woken for a queue whose limit is reached",
+        "not is_paused(p, queue)\n    and limits.may_start(nil, p, queue)",
+        "not is_paused(p, queue)",
+    ),
+    (
+        "an exchange wakes others for a queue whose limit is reached",
+        "has_parked_for(p, call, queue)) and limits.may_start(w, p, queue)",
+        "has_parked_for(p, call, queue))",
+    ),
+    (
+        "nobody is told when the rate of a queue allows the next start",
+        "return earlier(first_time({ key.delayed_groups(p, queue) }), limits.waits_until(w, p, now, queue))",
+        "return first_time({ key.delayed_groups(p, queue) })",
+    ),
+    (
+        "every worker is told when a rate allows the next start",
+        "if worker and not is_own and num(time) <= next_time and now <= num(time) + LATE_MS then return false end",
+        "",
+    ),
+    (
+        "a worker without slots does not pass on that it was to come",
+        "        w:call('HDEL', key.turns(p, queue), 'timekeeper')\n        wake(w, p, { queue })\n",
+        "",
+    ),
+    (
+        "a worker that is late is not replaced",
+        "and now <= num(time) + LATE_MS then return false",
+        "then return false",
+    ),
+    (
+        "a queue with a limit leaves the side queues",
+        "local is = has_side(p, { queue }) or limits.has_limit(p, queue) or",
+        "local is = has_side(p, { queue }) or",
+    ),
+    (
+        "a confined queue leaves the side queues",
+        "or limits.has_limit(p, queue) or limits.home_elsewhere(p, queue) ~= nil",
+        "or limits.has_limit(p, queue)",
+    ),
+    (
+        "a queue with a new limit is not a side queue",
+        "'queue', rule)\n  add_side_queue(w, p, queue)\n",
+        "'queue', rule)\n",
+    ),
+    (
+        "a raised limit wakes nobody",
+        "  wake(w, p, { queue }, is_claimable)\n  w:commit()\n  return tonumber(version)",
+        "  return tonumber(version)",
+    ),
+    (
+        "an older change of a limit is made",
+        "if version ~= '' and redis.call('HGET', key.rules(p, queue), 'version') ~= version then return -1 end",
+        "",
+    ),
+    ("an older change confines a queue", "  if num(known) > num(version) then return -1 end\n", ""),
+    (
+        "a confined queue accepts jobs elsewhere",
+        "  if queue.home then return { -6, queue.home } end\n",
+        "",
+    ),
+    (
+        "jobs that wait elsewhere are not counted",
+        "    + redis.call('ZCARD', key.running(p, queue)) - redis.call('SCARD', key.ghosts(p, queue))\n",
+        "    + redis.call('ZCARD', key.running(p, queue))\n",
+    ),
+    (
+        "a job elsewhere can be retried",
+        "  if limits.home_elsewhere(p, job.queue) then return -1 end\n",
+        "",
+    ),
+    (
+        "jobs elsewhere can be redriven",
+        "  if limits.home_elsewhere(p, queue) then return { -2, 0, 0, since } end\n",
+        "",
+    ),
+    (
+        "a queue keeps its limit",
+        "if rule == '' then return w:call('HDEL', key.rules(p, queue), 'queue', 'version') end",
+        "if rule == '' then return end",
+    ),
+    (
+        "a reserved key keeps the name of a job that never was",
+        "    if id ~= argv[5] then return { id == argv[2] and 1 or 3, id } end\n",
+        "    return { id == argv[2] and 1 or 3, id }\n",
+    ),
+    (
+        "a key that is reserved for a job answers its submission",
+        "  return known ~= id and { 3, known } or nil\n",
+        "  return { 3, known }\n",
+    ),
+    (
+        "jobs of a group do not wait for one that must run alone",
+        "    if turn.withheld and turn.at == now then turn.at = nil end\n",
+        "",
+    ),
+    (
+        "a group waits for a job that must run alone and was canceled",
+        "    if group then groups.unblock_later(w, p, job.queue, group) end\n",
+        "",
+    ),
+    (
+        "a group waits for a job that must run alone and started",
+        "    if turn and lane == SOLITARY then groups.unblock_later(w, p, queue, turn.group) end\n",
+        "",
+    ),
+];
