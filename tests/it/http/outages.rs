@@ -183,7 +183,10 @@ async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
     if canceled.status.as_u16() == 410 {
         assert_problem(&canceled, 410, "gone");
     } else {
-        assert_eq!((canceled.status.as_u16(), &canceled.json()["status"]), (200, &json!("canceled")));
+        assert_eq!(
+            (canceled.status.as_u16(), &canceled.json()["status"]),
+            (200, &json!("canceled"))
+        );
     }
     set("0");
 
