@@ -34,6 +34,8 @@ pub(crate) struct Action {
     pub(crate) group: Option<String>,
     /// The schedule, if it was one.
     pub(crate) schedule: Option<String>,
+    /// The limit that queues share, if it was one.
+    pub(crate) limit: Option<String>,
     /// The job, if it was one.
     pub(crate) job: Option<String>,
     /// The worker, if it was one.
@@ -63,6 +65,7 @@ impl Action {
             queue: None,
             group: None,
             schedule: None,
+            limit: None,
             job: None,
             worker: None,
             filter: None,
@@ -81,6 +84,10 @@ impl Action {
 
     pub(crate) fn on_schedule(self, schedule: &impl ToString) -> Self {
         Self { schedule: Some(schedule.to_string()), ..self }
+    }
+
+    pub(crate) fn on_limit(self, limit: &impl ToString) -> Self {
+        Self { limit: Some(limit.to_string()), ..self }
     }
 
     pub(crate) fn on_job(self, job: &impl ToString) -> Self {
@@ -108,7 +115,18 @@ impl Action {
         self.key = caller.key_name().map(str::to_owned);
         self.address = caller.address().map(|address| address.to_string());
         let Self {
-            key, address, action, queue, group, schedule, job, worker, filter, count, ..
+            key,
+            address,
+            action,
+            queue,
+            group,
+            schedule,
+            limit,
+            job,
+            worker,
+            filter,
+            count,
+            ..
         } = &self;
         tracing::info!(
             key,
@@ -117,6 +135,7 @@ impl Action {
             queue,
             group,
             schedule,
+            limit,
             job.id = job,
             worker.id = worker,
             filter,

@@ -24,7 +24,9 @@ use utoipa::ToSchema;
 pub(crate) use self::attempt::AttemptDocument;
 pub(crate) use self::error_group::ErrorGroupDocument;
 pub(crate) use self::failures::{FailureCount, FailureCounts, KindDocument, most_failed};
-pub(crate) use self::group::{GroupPageDocument, LimitDocument, RuleDocument};
+pub(crate) use self::group::{
+    GroupPageDocument, LimitDocument, RemovedLimitDocument, RuleDocument, SharedLimitDocument,
+};
 pub(crate) use self::history::HistoryDocument;
 pub(crate) use self::job::{JobDocument, JobPage, SearchDocument};
 pub(crate) use self::log::{LogDocument, LogPage};

@@ -59,9 +59,10 @@ const KNOWN: [(&str, &[&str]); 17] = [
     ("POST /queues/{queue}/redrive", &["task", "limit"]),
 ];
 /// The routes besides submissions that accept a body.
-const WITH_BODY: [&str; 6] = [
+const WITH_BODY: [&str; 7] = [
     "POST /schedules/{name}/backfill",
     "POST /stream-tickets",
+    "PUT /limits/{name}",
     "PUT /queues/{queue}/groups",
     "PUT /queues/{queue}/groups/{group}",
     "PUT /queues/{queue}/limit",

@@ -78,6 +78,12 @@ kinds! {
         "The job is in another partition than the jobs that were submitted since its queue has a limit. Submit it again.";
     JOBS_ELSEWHERE = CONFLICT, "jobs-elsewhere", "The limit could not apply to jobs that wait or run",
         "A queue with a limit has all its jobs in one partition, and `jobs` that wait or run are in others. Nothing was limited, but new jobs are in that partition from now on: repeat the request once those have ended. DELETE of the limit lets new jobs be anywhere again.";
+    OTHER_HOME = CONFLICT, "other-home", "The queue and the limit are in different partitions",
+        "Queues that share a limit are counted in one partition, which the part of their names before the first dot decides. Give the queue, or the limit, a name that begins alike, such as `openai.chat` and `openai`.";
+    LIMIT_IS_FULL = CONFLICT, "limit-is-full", "As many queues share the limit as may",
+        "Sixteen queues share it. Let tasks share a queue, or use another limit.";
+    TOO_MANY_LIMITS = CONFLICT, "too-many-limits", "There are too many limits",
+        "There are as many limits that queues may share as may be: a hundred in a partition. Remove one, or limit the queue itself.";
     CONTENDED = CONFLICT, "contended", "Another request changes the same limit",
         "Nothing was changed. Repeat the request.";
     LOCKED = CONFLICT, "locked", "Another job holds the lock",

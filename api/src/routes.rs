@@ -12,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod job_access;
 pub(crate) mod jobs;
+pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod paging;
@@ -68,34 +69,6 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/retry").post(Admin, jobs::retry),
         At::path("/tasks").get(Read, tasks::list),
         At::one("/tasks/{task}").get(Read, tasks::show),
-        At::path("/queues").get(Read, queues::list),
-        At::one("/queues/{queue}").get(Read, queues::show),
-        At::path("/queues/{queue}/pause").post(Admin, queues::pause),
-        At::path("/queues/{queue}/resume").post(Admin, queues::resume),
-        At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
-        At::path("/queues/{queue}/purge").post(Admin, queues::purge),
-        At::path("/queues/{queue}/limit")
-            .get(Read, queue_limit::show)
-            .put(Admin, queue_limit::set)
-            .delete(Admin, queue_limit::remove),
-        At::path("/queues/{queue}/groups")
-            .get(Read, groups::list)
-            .put(Admin, groups::set_for_each)
-            .delete(Admin, groups::remove_for_each),
-        At::path("/queues/{queue}/groups/{group}")
-            .put(Admin, groups::set)
-            .delete(Admin, groups::remove),
-        At::path("/schedules").get(Read, schedules::list),
-        At::one("/schedules/{name}")
-            .get(Read, schedules::show)
-            .put(Submit, schedules::put)
-            .delete(Submit, schedules::delete),
-        At::path("/schedules/{name}/pause").post(Submit, schedules::pause),
-        At::path("/schedules/{name}/resume").post(Submit, schedules::resume),
-        At::path("/schedules/{name}/run").post(Submit, schedules::run),
-        At::path("/schedules/{name}/backfill")
-            .post(Submit, schedules::start_backfill)
-            .delete(Submit, schedules::stop_backfill),
         At::path("/errors").get(Read, errors::list),
         At::one("/errors/{id}").get(Read, errors::show),
         At::path("/actions").get(Read, action_log::list),
@@ -115,7 +88,47 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::page("/problems/{slug}").get(Read, pages::problem),
         At::page("/").get(Read, pages::home),
     ];
-    configured.chain(own).collect()
+    configured.chain(own).chain(queue_paths()).collect()
+}
+
+/// The paths of queues, and of what decides when their jobs start.
+fn queue_paths() -> impl Iterator<Item = At> {
+    let own = [
+        At::path("/queues").get(Read, queues::list),
+        At::one("/queues/{queue}").get(Read, queues::show),
+        At::path("/queues/{queue}/pause").post(Admin, queues::pause),
+        At::path("/queues/{queue}/resume").post(Admin, queues::resume),
+        At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
+        At::path("/queues/{queue}/purge").post(Admin, queues::purge),
+        At::path("/queues/{queue}/limit")
+            .get(Read, queue_limit::show)
+            .put(Admin, queue_limit::set)
+            .delete(Admin, queue_limit::remove),
+        At::path("/queues/{queue}/groups")
+            .get(Read, groups::list)
+            .put(Admin, groups::set_for_each)
+            .delete(Admin, groups::remove_for_each),
+        At::path("/queues/{queue}/groups/{group}")
+            .put(Admin, groups::set)
+            .delete(Admin, groups::remove),
+        At::path("/limits").get(Read, limits::list),
+        At::one("/limits/{name}")
+            .get(Read, limits::show)
+            .put(Admin, limits::set)
+            .delete(Admin, limits::remove),
+        At::path("/schedules").get(Read, schedules::list),
+        At::one("/schedules/{name}")
+            .get(Read, schedules::show)
+            .put(Submit, schedules::put)
+            .delete(Submit, schedules::delete),
+        At::path("/schedules/{name}/pause").post(Submit, schedules::pause),
+        At::path("/schedules/{name}/resume").post(Submit, schedules::resume),
+        At::path("/schedules/{name}/run").post(Submit, schedules::run),
+        At::path("/schedules/{name}/backfill")
+            .post(Submit, schedules::start_backfill)
+            .delete(Submit, schedules::stop_backfill),
+    ];
+    own.into_iter()
 }
 
 pub(crate) fn configure(app: &App, config: &mut ServiceConfig) {

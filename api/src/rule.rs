@@ -1,9 +1,10 @@
-//! Reads the rule of a group, or the limit of a queue, from a body. It replaces the one before: a member that is missing has its default.
+//! Reads the rule of a group, or a limit, from a body. It replaces the one before: a member that is missing has its default.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crunch_common::broker::{GroupRule, QueueLimit, Rate, Weight};
+use crunch_common::broker::{GroupRule, Limit, QueueLimit, Rate, Weight};
+use crunch_common::queue::LimitName;
 use crunch_common::time::whole_ms;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -12,9 +13,10 @@ use crate::json::{Members, pointer_segment};
 use crate::nearest::nearest_stem;
 use crate::problem::Violation;
 
-/// The members of a rule, of a limit, and of a rate.
+/// The members of a rule, of the limit of a queue, of a limit that queues share, and of a rate.
 const RULE: [&str; 4] = ["weight", "concurrency", "rate", "max_queued"];
-const LIMIT: [&str; 2] = ["concurrency", "rate"];
+const LIMIT: [&str; 3] = ["concurrency", "rate", "limits"];
+const SHARED: [&str; 2] = ["concurrency", "rate"];
 const RATE: [&str; 3] = ["starts", "per_ms", "burst"];
 
 /// A rule of a group; a member that is missing or null has its default.
@@ -44,6 +46,21 @@ pub(crate) struct LimitRequest {
     #[schema(minimum = 1, maximum = 1_000_000)]
     concurrency: Option<u32>,
     /// How many of its jobs may start in a time.
+    rate: Option<RateRequest>,
+    /// The limits that it shares with other queues, by their names.
+    #[schema(max_items = 2, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    limits: Option<Vec<String>>,
+}
+
+/// A limit that queues may share; a member that is missing or null does not limit.
+#[derive(ToSchema)]
+#[schema(as = SharedLimitRequest)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct SharedLimitRequest {
+    /// How many jobs of its queues may run at the same time.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    concurrency: Option<u32>,
+    /// How many jobs of its queues may start in a time.
     rate: Option<RateRequest>,
 }
 
@@ -85,11 +102,28 @@ pub(crate) fn read_limit(json: &str) -> Result<QueueLimit, Vec<Violation>> {
     let counts = 1..=u64::from(GroupRule::MAX_JOBS);
     for (name, raw) in reader.members(json, "", &LIMIT) {
         match name.as_str() {
+            "concurrency" => limit.own.concurrency = reader.count("/concurrency", raw, &counts),
+            "rate" => limit.own.rate = reader.rate(raw),
+            _ => limit.shared = reader.limits(raw),
+        }
+    }
+    if reader.violations.is_empty() && limit == QueueLimit::default() {
+        reader.reject("", "expected concurrency, rate or limits; DELETE removes a limit");
+    }
+    if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }
+}
+
+/// Parses a limit that queues may share, in the same way.
+pub(crate) fn read_shared(json: &str) -> Result<Limit, Vec<Violation>> {
+    let (mut limit, mut reader) = (Limit::default(), Reader::default());
+    let counts = 1..=u64::from(GroupRule::MAX_JOBS);
+    for (name, raw) in reader.members(json, "", &SHARED) {
+        match name.as_str() {
             "concurrency" => limit.concurrency = reader.count("/concurrency", raw, &counts),
             _ => limit.rate = reader.rate(raw),
         }
     }
-    if reader.violations.is_empty() && limit == QueueLimit::default() {
+    if reader.violations.is_empty() && limit == Limit::default() {
         reader.reject("", "expected concurrency, rate or both; DELETE removes a limit");
     }
     if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }
@@ -166,6 +200,29 @@ impl Reader {
         number
     }
 
+    fn limits(&mut self, raw: &RawValue) -> Vec<LimitName> {
+        let most = QueueLimit::MAX_SHARED;
+        let names = serde_json::from_str::<Vec<String>>(raw.get()).unwrap_or_default();
+        if !raw.get().starts_with('[')
+            || (names.is_empty() && raw.get().len() > 2)
+            || names.len() > most
+        {
+            self.reject("/limits", format!("expected an array of at most {most} names of limits"));
+            return Vec::new();
+        }
+        let mut limits = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            match name.parse::<LimitName>() {
+                Ok(name) if limits.contains(&name) => {
+                    self.reject(format!("/limits/{at}"), "is given twice");
+                }
+                Ok(name) => limits.push(name),
+                Err(error) => self.reject(format!("/limits/{at}"), error.to_string()),
+            }
+        }
+        limits
+    }
+
     fn rate(&mut self, raw: &RawValue) -> Option<Rate> {
         let counts = 1..=u64::from(Rate::MAX_STARTS);
         let times = 1..=whole_ms(Rate::MAX_TIME);
@@ -229,10 +286,27 @@ mod tests {
 
     #[test]
     fn a_limit_limits_something() {
-        let limit = QueueLimit { concurrency: Some(3), rate: None };
+        let own = Limit { concurrency: Some(3), rate: None };
+        let limit = QueueLimit { own, shared: Vec::new() };
         assert_eq!(read_limit(r#"{"concurrency":3,"rate":null}"#), Ok(limit));
+        assert_eq!(read_shared(r#"{"concurrency":3,"rate":null}"#), Ok(own));
+        let shared = read_limit(r#"{"limits":["one","two"]}"#).unwrap().shared;
+        assert_eq!(shared.iter().map(LimitName::as_str).collect::<Vec<_>>(), ["one", "two"]);
         for json in ["{}", "null", r#"{"rate":null}"#, r#"{"weight":1}"#, r#"{"concurrency":0}"#] {
             assert_eq!(read_limit(json).expect_err(json).len(), 1, "{json}");
+            assert_eq!(read_shared(json).expect_err(json).len(), 1, "{json}");
+        }
+        for (limits, pointer) in [
+            (r#""one""#, "/limits"),
+            ("[1]", "/limits"),
+            (r#"["a","b","c"]"#, "/limits"),
+            (r#"["a","a"]"#, "/limits/1"),
+            (r#"["A"]"#, "/limits/0"),
+            ("[ ]", "/limits"),
+        ] {
+            let json = format!(r#"{{"concurrency":1,"limits":{limits}}}"#);
+            let violations = read_limit(&json).expect_err(&json);
+            assert_eq!(violations[0].pointer, pointer, "{json}");
         }
     }
 

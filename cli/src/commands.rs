@@ -12,6 +12,7 @@ mod groups;
 mod history;
 mod jobs;
 mod limit;
+mod limits;
 mod list;
 mod logs;
 mod queues;
@@ -67,6 +68,7 @@ impl Arguments {
             | Command::Redrive(_)
             | Command::Groups(_)
             | Command::Limit(_)
+            | Command::Limits(_)
             | Command::Schedules(_)
             | Command::Workers(_)
             | Command::Doctor
@@ -142,6 +144,8 @@ enum Command {
     Groups(Box<groups::Arguments>),
     /// Show the limit of a queue, or set how many of its jobs run and start
     Limit(limit::Arguments),
+    /// List the limits that queues share, show or set one, or remove it
+    Limits(limits::Arguments),
     /// List schedules, show or create one, or pause, resume, run or remove it
     Schedules(schedules::Arguments),
     /// Pause a queue: its jobs are accepted but not claimed
@@ -217,6 +221,7 @@ fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
         Command::Queues(arguments) => queues::run(session, &arguments),
         Command::Groups(arguments) => groups::run(session, &arguments),
         Command::Limit(arguments) => limit::run(session, &arguments),
+        Command::Limits(arguments) => limits::run(session, &arguments),
         Command::Schedules(arguments) => schedules::run(session, &arguments),
         Command::Pause(arguments) => queues::switch(session, &arguments, "pause"),
         Command::Resume(arguments) => queues::switch(session, &arguments, "resume"),

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::error::{Error, Problem};
-pub(crate) use flow::{Group, GroupPage, Limit, Rate, Rule, Schedule};
+pub(crate) use flow::{Group, GroupPage, Limit, Rate, Rule, Schedule, SharedLimit};
 pub(crate) use unique::Unique;
 
 /// Reads an item of a list.
@@ -446,6 +446,10 @@ pub(crate) struct OperatorAction {
     pub(crate) queue: Option<String>,
     #[serde(default)]
     pub(crate) group: Option<String>,
+    #[serde(default)]
+    pub(crate) schedule: Option<String>,
+    #[serde(default)]
+    pub(crate) limit: Option<String>,
     pub(crate) job: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) filter: Option<String>,

@@ -37,6 +37,7 @@ mod history;
 mod index;
 mod keys;
 mod lease;
+mod limit;
 mod list;
 mod names;
 mod new_job;
@@ -57,6 +58,7 @@ mod reply;
 mod scheduled_by;
 mod schedules;
 mod session;
+mod shared_limit;
 mod submit;
 mod submitter;
 mod subscription;
@@ -103,12 +105,13 @@ pub use history::{
 pub use index::{IndexId, InvalidIndexId};
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement};
+pub use limit::{Limit, LimitState};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use new_job::{IDEMPOTENCY_KEPT, Idempotency, LockId, NewJob, Start};
 pub use operate::{Acted, BulkAction, CancelOutcome, DeleteOutcome, RetryOutcome};
 pub use placement::Bindings;
 pub use prune::{OtherLibrary, Pruned};
-pub use queue_limit::{LimitChange, LimitState, LimitStatus, QueueLimit};
+pub use queue_limit::{LimitChange, LimitStatus, QueueLimit};
 pub use queues::{QueuePage, QueueQuery, QueueSummary};
 pub use read::Attempt;
 pub use reclaim::Reclaimed;
@@ -122,6 +125,7 @@ pub use schedules::{
     ScheduleRecord, ScheduleRun, ScheduleSpec, ScheduledJob, TickOutcome, ToFire, Why,
 };
 pub use session::{InvalidSessionDigest, SessionDigest};
+pub use shared_limit::{Shared as SharedLimit, SharedChange, SharedStatus};
 pub use submit::Enqueued;
 pub use sweep::{Looks, Swept};
 pub use system::{NodeHealth, NodeState};

@@ -39,6 +39,12 @@ macro_rules! checked_name {
             }
         }
 
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = $crate::InvalidName;
 

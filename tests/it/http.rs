@@ -28,6 +28,7 @@ mod routes;
 mod schedules;
 mod schemas;
 mod search;
+mod shared_limits;
 mod shutdown;
 mod slow;
 mod submit;

@@ -22,6 +22,7 @@ mod fuzz;
 mod http;
 mod large_fleet;
 mod life;
+mod limits;
 mod lua;
 mod machine_faults;
 mod memory;

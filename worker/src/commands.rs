@@ -1,14 +1,15 @@
-//! Reads `tasks.toml`, which declares commands and servers, in any language, as tasks, and schedules. `docs/commands.md`
+//! Reads `tasks.toml`, which declares commands and servers, in any language, as tasks, schedules and limits. `docs/commands.md`
 //! describes the file.
 //!
 //! Reports all problems of a file at once, each with its line, before the worker claims a job. Never runs a command:
-//! `process.rs` and `server.rs` do. Never puts a schedule into Redis: `schedules.rs` does.
+//! `process.rs` and `server.rs` do. Never puts a schedule or a limit into Redis: `schedules.rs` and `limits.rs` do.
 
 mod bytes;
 mod declaration;
 mod duration;
 mod file_context;
 mod json;
+mod limit;
 mod problem;
 mod program;
 mod schedule;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use crunch_common::task::TaskName;
 use toml::de::DeTable;
 
+use crate::limits::FileLimits;
 use crate::registry::Registry;
 use crate::schedules::FileSchedule;
 use crate::server::ServerSpec;
@@ -48,6 +50,7 @@ pub(crate) struct Commands {
     tasks: Vec<Declared>,
     servers: Vec<ServerSpec>,
     schedules: Vec<FileSchedule>,
+    limits: FileLimits,
     problems: Vec<Problem>,
 }
 
@@ -56,6 +59,7 @@ pub(crate) struct Commands {
 pub(crate) struct Rest {
     pub(crate) servers: Vec<ServerSpec>,
     pub(crate) schedules: Vec<FileSchedule>,
+    pub(crate) limits: FileLimits,
 }
 
 /// A task and the line that names it.
@@ -128,6 +132,7 @@ impl Commands {
             tasks: Vec::new(),
             servers: Vec::new(),
             schedules: Vec::new(),
+            limits: FileLimits::default(),
             problems: Vec::new(),
         };
         let environment = std::env::vars_os().collect();
@@ -151,6 +156,7 @@ impl Commands {
             top.take("server", |value| table::tables("server", value)).unwrap_or_default();
         let schedules =
             top.take("schedule", |value| table::tables("schedule", value)).unwrap_or_default();
+        let limits = top.take("limit", |value| table::tables("limit", value)).unwrap_or_default();
         top.refuse_the_rest();
         if let Some((_, at)) = schedules.get(MAX_SCHEDULES) {
             top.note(at.clone(), format!("more than {MAX_SCHEDULES} schedules"));
@@ -193,6 +199,11 @@ impl Commands {
             self.schedules.extend(schedule);
             mistakes.append(&mut table.mistakes);
         }
+        for (entries, header) in limits {
+            let mut table = Table::new(entries, header);
+            limit::read(&mut table, &mut self.limits);
+            mistakes.append(&mut table.mistakes);
+        }
         self.problems = mistakes.into_iter().map(|mistake| page.problem(mistake)).collect();
     }
 
@@ -221,7 +232,8 @@ impl Commands {
             let _added = task.map(|task| registry.add(task));
         }
         if self.problems.is_empty() {
-            return Ok(Rest { servers: self.servers, schedules: self.schedules });
+            let Self { servers, schedules, limits, .. } = self;
+            return Ok(Rest { servers, schedules, limits });
         }
         self.problems.sort_by_key(|problem| problem.line);
         let problems = self.problems.into_iter().map(|Problem { line, what }| (line, what));

@@ -62,6 +62,7 @@ mod handler;
 mod health;
 mod health_thread;
 mod input;
+mod limits;
 mod metrics;
 mod process;
 mod quote;

@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::executor::{Executor, LogLimiters};
 use crate::health::Health;
 use crate::input::Input;
+use crate::limits::{self, FileLimits};
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, StopOnDrop};
@@ -211,10 +212,12 @@ impl Services {
     pub(crate) async fn work(
         mut self,
         servers: &Servers,
-        schedules: Vec<FileSchedule>,
+        (schedules, limits): (Vec<FileSchedule>, FileLimits),
         shutdown: &Shutdown,
     ) {
         let (announced, tasks) = (self.consumer.announced(), self.known_tasks.subscribe());
+        let publisher = limits::Publisher::new(&self.shared.broker, limits, announced.clone());
+        self.helpers.spawn(publisher.run(self.done.clone()));
         let publisher = Publisher::new(&self.shared.broker, schedules, announced, tasks);
         self.helpers.spawn(publisher.run(self.done.clone()));
         let availability = self.availability.clone();

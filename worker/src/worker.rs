@@ -208,7 +208,8 @@ impl Worker {
             Some(Command::Health { .. }) | None => {}
         }
         let lifeline = self.lifeline.clone();
-        let Prepared { config, registry, rest: Rest { servers, schedules } } = self.prepare()?;
+        let Prepared { config, registry, rest } = self.prepare()?;
+        let Rest { servers, schedules, limits } = rest;
         lifeline.iter().for_each(Lifeline::report_configured);
         tracing::info!(redis = %config.broker.redis_url, "connecting");
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
@@ -218,7 +219,7 @@ impl Worker {
         let servers = Servers::start(servers, config.max_result as u64, &registry.descriptors());
         if wait_for_redis(&broker, &shutdown).await? {
             let services = Services::start(config, registry, &servers, (&broker, worker), health)?;
-            services.work(&servers, schedules, &shutdown).await;
+            services.work(&servers, (schedules, limits), &shutdown).await;
         }
         servers.end().await;
         if let Some(health_thread) = health_thread {

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use crunch_common::broker::{GroupPage, GroupRule, GroupState, GroupSummary, LimitStatus};
 use crunch_common::job::GroupName;
-use crunch_common::queue::QueueName;
+use crunch_common::queue::{LimitName, QueueName};
 use crunch_common::time::whole_ms;
 use serde_json::{Map, Number, Value, json};
 
@@ -67,7 +67,8 @@ pub(super) async fn list(
 }
 
 /// The fields of the form that make the rule.
-const FIELDS: [&str; 6] = ["weight", "concurrency", "starts", "per_ms", "burst", "max_queued"];
+const FIELDS: [&str; 7] =
+    ["weight", "concurrency", "starts", "per_ms", "burst", "max_queued", "limits"];
 
 /// The values of these fields for a rule.
 fn fields(rule: &GroupRule) -> Vec<(&'static str, String)> {
@@ -123,12 +124,14 @@ impl RuleForm {
 
 /// The query of the form with the limit of a queue.
 pub(super) fn form_of_limit(limit: Option<&LimitStatus>) -> String {
-    let limit = limit.map(|status| status.limit).unwrap_or_default();
-    let (concurrency, rate) = (limit.concurrency, limit.rate);
+    let limit = limit.map(|status| status.limit.clone()).unwrap_or_default();
+    let (concurrency, rate) = (limit.own.concurrency, limit.own.rate);
     let values = fields(&GroupRule { concurrency, rate, ..GroupRule::default() });
     let values = values.iter().filter(|(name, _)| *name != "weight");
     let values = values.map(|(name, value)| (*name, value.as_str()));
-    query::encoded([("whole", "1")].into_iter().chain(values))
+    let shared: Vec<_> = limit.shared.iter().map(LimitName::as_str).collect();
+    let shared = shared.join(" ");
+    query::encoded([("whole", "1"), ("limits", &shared)].into_iter().chain(values))
 }
 
 /// Asks for the rule of a group, that for each, or the limit of the queue; the values come from the link.
@@ -214,6 +217,10 @@ fn body(posted: &Posted) -> Value {
     let rate = members(&["starts", "per_ms", "burst"]);
     if !rate.is_empty() {
         rule.insert("rate".to_owned(), Value::Object(rate));
+    }
+    if let Some(names) = posted.get("limits") {
+        let names: Vec<_> = names.split([' ', ',']).filter(|name| !name.is_empty()).collect();
+        rule.insert("limits".to_owned(), json!(names));
     }
     Value::Object(rule)
 }

@@ -44,12 +44,15 @@ fn released(job: &JobRecord) -> Option<String> {
 
 /// Why no job of its queue starts now.
 fn limit_waits(limit: LimitStatus) -> Option<String> {
-    match limit.state {
+    let state = limit.state;
+    let (limit, jobs) = match limit.held_by {
+        Some(name) => (format!("limit {name}"), format!("jobs that share the limit {name}")),
+        None => ("limit of its queue".to_owned(), "jobs of its queue".to_owned()),
+    };
+    match state {
         LimitState::Open => None,
-        LimitState::Delayed(until) => {
-            Some(format!("the limit of its queue allows the next start at {until}"))
-        }
-        LimitState::Blocked => Some("as many jobs of its queue run as may".to_owned()),
+        LimitState::Delayed(until) => Some(format!("the {limit} allows the next start at {until}")),
+        LimitState::Blocked => Some(format!("as many {jobs} run as may")),
     }
 }
 

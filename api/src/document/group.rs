@@ -1,8 +1,9 @@
 //! A group of a queue, and the rules that apply to groups and queues.
 
 use crunch_common::broker::{
-    GroupPage, GroupRule, GroupState, GroupSummary, LimitState, LimitStatus, Rate,
+    GroupPage, GroupRule, GroupState, GroupSummary, LimitState, LimitStatus, Rate, SharedLimit,
 };
+use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -72,13 +73,69 @@ pub(crate) struct LimitDocument {
     concurrency: Option<u32>,
     /// How many of its jobs may start in a time; null for any number.
     rate: Option<RateDocument>,
+    /// The limits that it shares with other queues, by their names.
+    limits: Vec<String>,
     /// How many of its jobs run.
+    running: u64,
+    #[schema(value_type = LimitStateWord)]
+    state: &'static str,
+    /// When its rates allow the next start; null unless it is delayed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_start_at: Option<Timestamp>,
+    /// The shared limit because of which the state is not `open`; null if it is because of its own.
+    held_by: Option<String>,
+}
+
+/// A limit that queues may share: how many of their jobs may run, and start in a time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SharedLimit)]
+pub(crate) struct SharedLimitDocument {
+    name: String,
+    /// How many of their jobs may run at the same time; null for any number.
+    concurrency: Option<u32>,
+    /// How many of their jobs may start in a time; null for any number.
+    rate: Option<RateDocument>,
+    /// The queues that share it, as far as the caller may use them.
+    queues: Vec<String>,
+    /// How many jobs of all its queues run.
     running: u64,
     #[schema(value_type = LimitStateWord)]
     state: &'static str,
     /// When its rate allows the next start; null unless it is delayed.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_start_at: Option<Timestamp>,
+}
+
+/// A limit that was removed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RemovedLimit)]
+pub(crate) struct RemovedLimitDocument {
+    /// The queues that shared it. Their jobs start without it from now on, by the limits that are left.
+    queues: Vec<String>,
+}
+
+impl RemovedLimitDocument {
+    pub(crate) fn new(queues: &[QueueName]) -> Self {
+        Self { queues: queues.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl SharedLimitDocument {
+    /// Those of its queues are left out that the caller may not use.
+    pub(crate) fn new(limit: &SharedLimit, may_use: impl Fn(&QueueName) -> bool) -> Self {
+        let status = &limit.status;
+        let (state, next_start_at) = state_of(status.state);
+        let queues = status.queues.iter().filter(|queue| may_use(queue));
+        Self {
+            name: limit.name.to_string(),
+            concurrency: status.limit.concurrency,
+            rate: status.limit.rate.map(RateDocument::from),
+            queues: queues.map(ToString::to_string).collect(),
+            running: status.running,
+            state,
+            next_start_at,
+        }
+    }
 }
 
 /// A page of the groups of a queue.
@@ -150,20 +207,28 @@ impl From<&GroupRule> for RuleDocument {
     }
 }
 
+/// Returns the word for a state, and when the next start is allowed.
+const fn state_of(state: LimitState) -> (&'static str, Option<Timestamp>) {
+    let [open, delayed, blocked] = LIMIT_STATES;
+    match state {
+        LimitState::Open => (open, None),
+        LimitState::Delayed(until) => (delayed, Some(until)),
+        LimitState::Blocked => (blocked, None),
+    }
+}
+
 impl From<LimitStatus> for LimitDocument {
     fn from(status: LimitStatus) -> Self {
-        let [open, delayed, blocked] = LIMIT_STATES;
-        let (state, next_start_at) = match status.state {
-            LimitState::Open => (open, None),
-            LimitState::Delayed(until) => (delayed, Some(until)),
-            LimitState::Blocked => (blocked, None),
-        };
+        let (state, next_start_at) = state_of(status.state);
+        let own = status.limit.own;
         Self {
-            concurrency: status.limit.concurrency,
-            rate: status.limit.rate.map(RateDocument::from),
+            concurrency: own.concurrency,
+            rate: own.rate.map(RateDocument::from),
+            limits: status.limit.shared.iter().map(ToString::to_string).collect(),
             running: status.running,
             state,
             next_start_at,
+            held_by: status.held_by.map(String::from),
         }
     }
 }

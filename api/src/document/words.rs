@@ -34,7 +34,7 @@ macro_rules! words {
 }
 
 /// What operators do, as the log of their actions names it.
-pub(crate) const OPERATOR_ACTIONS: [&str; 19] = [
+pub(crate) const OPERATOR_ACTIONS: [&str; 21] = [
     "cancel",
     "retry",
     "delete",
@@ -48,6 +48,8 @@ pub(crate) const OPERATOR_ACTIONS: [&str; 19] = [
     "remove-group-rule",
     "set-queue-limit",
     "remove-queue-limit",
+    "set-limit",
+    "remove-limit",
     "put-schedule",
     "delete-schedule",
     "pause-schedule",

@@ -10,7 +10,9 @@ use super::shared_parameters::QueuePath;
 use crate::action_log::Action;
 use crate::auth::Caller;
 use crate::document::{LimitDocument, ok, removed};
-use crate::problem::{CONTENDED, JOBS_ELSEWHERE, NOT_FOUND, Problem, Violation};
+use crate::problem::{
+    CONTENDED, JOBS_ELSEWHERE, LIMIT_IS_FULL, NOT_FOUND, OTHER_HOME, Problem, Violation,
+};
 use crate::rule::{LimitRequest, read_limit};
 use crate::state::App;
 use crate::{body, json};
@@ -42,7 +44,7 @@ pub(crate) async fn show(app: web::Data<App>, caller: Caller, queue: web::Path<S
     responses(
         (status = 200, description = "The limit", body = LimitDocument),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
-        (status = 409, description = "Jobs of the queue wait or run where the limit could not apply to them; or another request changes the limit"),
+        (status = 409, description = "Jobs of the queue wait or run where the limit could not apply to them; or it cannot share one of the limits; or another request changes the limit"),
         (status = 422, description = "The limit is invalid; `errors` lists the places"),
     ))]
 pub(crate) async fn set(
@@ -100,17 +102,32 @@ pub(crate) async fn change(
         return Err(Problem::violations(vec![Violation::new("", detail)]));
     }
     let declared = app.catalog.declares_queue(queue);
-    let changed = app.broker.set_queue_limit(queue, declared, limit).await;
+    let action = if limit.is_some() { "set-queue-limit" } else { "remove-queue-limit" };
+    let changed = Box::pin(app.broker.set_queue_limit(queue, declared, limit)).await;
     match changed.map_err(Problem::in_doubt)? {
         LimitChange::Done => {}
         LimitChange::UnknownQueue => return Err(no_such_queue()),
+        LimitChange::UnknownLimit => {
+            let detail = "there is no limit of one of these names; PUT /limits/{name} makes one";
+            return Err(Problem::violations(vec![Violation::new("/limits", detail)]));
+        }
+        LimitChange::SharedByTooMany => {
+            return Err(Problem::new(LIMIT_IS_FULL, "sixteen queues share one of these limits"));
+        }
+        LimitChange::OtherHome(limit) => {
+            let detail = format!(
+                "queue {queue} and limit {limit} are in different partitions: a queue whose name begins with {family}. is in that of \
+                 the limit",
+                family = limit.as_str().split('.').next().unwrap_or_default()
+            );
+            return Err(Problem::new(OTHER_HOME, detail));
+        }
         LimitChange::Contended => return Err(contended(queue)),
         LimitChange::JobsElsewhere(jobs) => {
             let detail = format!("{jobs} jobs of queue {queue} wait or run in other partitions");
             return Err(Problem::new(JOBS_ELSEWHERE, detail).with("jobs", jobs.into()));
         }
     }
-    let action = if limit.is_some() { "set-queue-limit" } else { "remove-queue-limit" };
     Action::named(action).on_queue(queue).record(app, caller).await;
     Ok(())
 }

@@ -38,6 +38,15 @@ pub(super) struct SchedulePath {
     name: String,
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct LimitPath {
+    /// The limit's name
+    #[param(max_length = 64, pattern = "^[a-z0-9][a-z0-9_.-]*$")]
+    name: String,
+}
+
 /// Which jobs are listed or changed, besides their status.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

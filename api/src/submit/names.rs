@@ -1,6 +1,5 @@
 //! The names of options: members of `POST /jobs`, query parameters of the other submissions.
 
-use super::unique;
 use crate::prefer::WAIT;
 
 /// All names that [`super::Options::set`] accepts.
@@ -22,6 +21,16 @@ pub(super) const NAMES: [&str; 15] = [
     "webhook",
 ];
 
+/// The members of `unique`, as they are called in a query.
+pub(super) const UNIQUE: [&str; 6] = [
+    "unique.key",
+    "unique.fields",
+    "unique.until",
+    "unique.for_ms",
+    "unique.on_conflict",
+    "unique.max_wait_ms",
+];
+
 /// Returns all members of an envelope.
 pub(super) fn members() -> impl Iterator<Item = &'static str> {
     ["task", "payload"].into_iter().chain(NAMES)
@@ -31,5 +40,5 @@ pub(super) fn members() -> impl Iterator<Item = &'static str> {
 pub(super) fn parameters() -> impl Iterator<Item = &'static str> {
     let is_scalar = |name: &&str| !["metadata", "webhook", "unique"].contains(name);
     let parts = ["metadata.<key>", "webhook.url", "webhook.events"];
-    NAMES.into_iter().filter(is_scalar).chain(parts).chain(unique::PARAMETERS).chain([WAIT])
+    NAMES.into_iter().filter(is_scalar).chain(parts).chain(UNIQUE).chain([WAIT])
 }

@@ -12,7 +12,7 @@ use crunch_common::time::{Timestamp, whole_ms};
 use serde_json::value::RawValue;
 
 use super::given::{Given, Rejection, rejected};
-use super::names::NAMES;
+use super::names::{NAMES, UNIQUE};
 use super::{unique, webhook};
 use crate::idempotency::IdempotencyKey;
 use crate::json::pointer_segment;
@@ -111,9 +111,7 @@ impl Options {
                     webhook::read_query(&pairs).map(|wanted| options.webhook = Some(wanted))
                 }
                 // The same.
-                Some(("unique", _)) if unique::PARAMETERS.contains(&name.as_str()) => match options
-                    .unique
-                {
+                Some(("unique", _)) if UNIQUE.contains(&name.as_str()) => match options.unique {
                     Some(_) => Ok(()),
                     None => unique::read_query(&pairs).map(|unique| options.unique = Some(unique)),
                 },

@@ -18,16 +18,6 @@ use crate::json::pointer_segment;
 use crate::problem::{Problem, Violation};
 use crate::query;
 
-/// The members, as they are called in a query.
-pub(super) const PARAMETERS: [&str; 6] = [
-    "unique.key",
-    "unique.fields",
-    "unique.until",
-    "unique.for_ms",
-    "unique.on_conflict",
-    "unique.max_wait_ms",
-];
-
 pub(super) fn read(value: Given<'_>) -> Result<Unique, Rejection> {
     let members = value.members().ok_or_else(|| rejected("expected an object, such as {}"))?;
     if let Some(name) = members.repeated() {

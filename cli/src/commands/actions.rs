@@ -86,7 +86,15 @@ fn row(action: &OperatorAction) -> Vec<Cell> {
     });
     let group = action.group.as_ref().zip(action.queue.as_ref());
     let group = group.map(|(group, queue)| format!("{queue}: {group}"));
-    let on = [&action.job, &action.worker, &filter, &group, &action.queue];
+    let on = [
+        &action.job,
+        &action.worker,
+        &filter,
+        &group,
+        &action.schedule,
+        &action.limit,
+        &action.queue,
+    ];
     let on = on.into_iter().flatten().next();
     let jobs = action.count.map(|count| count.to_string());
     vec![

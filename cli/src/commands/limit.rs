@@ -1,6 +1,7 @@
 //! `limit`: how many jobs of a queue run, and start in a time.
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -25,15 +26,23 @@ pub(crate) struct Arguments {
     concurrency: Option<u32>,
     #[command(flatten)]
     rate: RateArguments,
+    /// A limit that it shares with other queues; twice for two
+    #[arg(long, value_name = "LIMIT")]
+    share: Vec<String>,
     /// Remove the limit
-    #[arg(long, conflicts_with_all = ["concurrency", "rate", "burst"])]
+    #[arg(long, conflicts_with_all = ["concurrency", "rate", "burst", "share"])]
     remove: bool,
 }
 
 impl Arguments {
     /// As the body of a request, which replaces the limit before; `None` if nothing is given.
     fn body(&self) -> Option<Value> {
-        let all = [("concurrency", json!(self.concurrency)), ("rate", self.rate.body())];
+        let shared = if self.share.is_empty() { Value::Null } else { json!(self.share) };
+        let all = [
+            ("concurrency", json!(self.concurrency)),
+            ("rate", self.rate.body()),
+            ("limits", shared),
+        ];
         let given = all.into_iter().filter(|(_, value)| !value.is_null());
         let members: Map<_, _> = given.map(|(name, value)| (name.to_owned(), value)).collect();
         (!members.is_empty()).then_some(Value::Object(members))
@@ -57,19 +66,27 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
         session.output.document(&document)?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["CONCURRENCY", "RATE", "RUNNING", "STATE", "NEXT START"]);
+    let mut table =
+        Table::new(&["CONCURRENCY", "RATE", "SHARED", "RUNNING", "STATE", "NEXT START"]);
     table.row(cells(&read(&document)?));
     finish(session, &table, "")
 }
 
-fn cells(limit: &Limit) -> [Cell; 5] {
-    let style = if limit.state == "open" { Style::Good } else { Style::Busy };
+/// The state of a limit, and when the next job may start.
+pub(super) fn state(state: &str, next_start_at: Option<Timestamp>) -> [Cell; 2] {
+    let style = if state == "open" { Style::Good } else { Style::Busy };
+    [Cell::text(state).styled(style), Cell::time(next_start_at)]
+}
+
+fn cells(limit: &Limit) -> [Cell; 6] {
+    let [state, next_start] = state(&limit.state, limit.next_start_at);
     [
         limit.concurrency.map_or_else(|| Cell::text(""), Cell::number),
         Cell::optional(limit.rate.as_ref().map(rate)),
+        Cell::text(limit.limits.join(" ")),
         Cell::number(limit.running),
-        Cell::text(&limit.state).styled(style),
-        Cell::time(limit.next_start_at),
+        state,
+        next_start,
     ]
 }
 
@@ -83,6 +100,7 @@ mod tests {
             queue: "q".to_owned(),
             concurrency: None,
             rate: RateArguments::default(),
+            share: Vec::new(),
             remove: false,
         };
         assert_eq!(arguments.body(), None);
@@ -90,5 +108,8 @@ mod tests {
         arguments.rate = RateArguments::of("100/60s");
         let rate = json!({ "starts": 100, "per_ms": 60_000 });
         assert_eq!(arguments.body(), Some(json!({ "concurrency": 3, "rate": rate })));
+        arguments = Arguments { concurrency: None, rate: RateArguments::default(), ..arguments };
+        arguments.share = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(arguments.body(), Some(json!({ "limits": ["one", "two"] })));
     }
 }

@@ -76,18 +76,23 @@ fn limit(client: &Client, job: &Job) -> Result<Option<Limit>, Error> {
 
 /// What the limit of its queue lets it wait for.
 fn of_limit(limit: &Limit) -> Option<Found> {
-    match limit.state.as_str() {
-        "delayed" => {
-            let starts = limit.next_start_at.map(relative).unwrap_or_default();
-            let detail = format!("the limit of its queue allows the next start {starts}");
-            Some(("queue_rate", detail))
+    let starts = || limit.next_start_at.map(relative).unwrap_or_default();
+    let running = jobs(limit.running);
+    Some(match (limit.state.as_str(), &limit.held_by) {
+        ("delayed", None) => {
+            ("queue_rate", format!("the limit of its queue allows the next start {}", starts()))
         }
-        "blocked" => {
-            let running = jobs(limit.running);
-            Some(("queue_concurrency", format!("{running} of its queue run, and no more may")))
+        ("delayed", Some(name)) => {
+            ("limit_rate", format!("the limit {name} allows the next start {}", starts()))
         }
-        _ => None,
-    }
+        ("blocked", None) => {
+            ("queue_concurrency", format!("{running} of its queue run, and no more may"))
+        }
+        ("blocked", Some(name)) => {
+            ("limit_concurrency", format!("as many jobs that share the limit {name} run as may"))
+        }
+        _ => return None,
+    })
 }
 
 /// Reads the group of a job that is queued, if it is among the first groups of its queue: there may be a million.
@@ -312,6 +317,11 @@ mod tests {
         assert_eq!(of("delayed").unwrap().0, "queue_rate");
         let blocked = "2 jobs of its queue run, and no more may".to_owned();
         assert_eq!(of("blocked"), Some(("queue_concurrency", blocked)));
+        let shared = json!({ "concurrency": null, "rate": null, "limits": ["openai"], "running": 0,
+            "state": "blocked", "next_start_at": null, "held_by": "openai" });
+        let found = of_limit(&serde_json::from_value(shared).unwrap());
+        let shared = "as many jobs that share the limit openai run as may".to_owned();
+        assert_eq!(found.unwrap(), ("limit_concurrency", shared));
     }
 
     #[test]

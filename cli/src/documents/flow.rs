@@ -39,6 +39,22 @@ pub(crate) struct Rate {
 pub(crate) struct Limit {
     pub(crate) concurrency: Option<u64>,
     pub(crate) rate: Option<Rate>,
+    #[serde(default)]
+    pub(crate) limits: Vec<String>,
+    pub(crate) running: u64,
+    pub(crate) state: String,
+    pub(crate) next_start_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) held_by: Option<String>,
+}
+
+/// A limit that queues may share.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct SharedLimit {
+    pub(crate) name: String,
+    pub(crate) concurrency: Option<u64>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) queues: Vec<String>,
     pub(crate) running: u64,
     pub(crate) state: String,
     pub(crate) next_start_at: Option<Timestamp>,

@@ -298,7 +298,7 @@ impl Broker {
             let rules = self.pooled(keys.partition(), &pipeline).await?;
             for (&at, rule) in limited.iter().zip(rules) {
                 let limit = reply::text(rule).ok().and_then(|text| QueueLimit::read(&text));
-                queues[at].it.concurrency = limit.and_then(|limit| limit.concurrency);
+                queues[at].it.concurrency = limit.and_then(|limit| limit.own.concurrency);
             }
         }
         Ok(())

@@ -5,7 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::job::GroupName;
 use crate::time::whole_ms;
 
 /// How much of the turns of its queue a group gets, relative to the other groups: 0.001 to 1000. Default 1.
@@ -101,8 +100,8 @@ impl GroupRule {
     /// Maximum of `concurrency` and `max_queued`.
     pub const MAX_JOBS: u32 = 1_000_000;
 
-    /// Returns it as `lua/groups.lua` reads it, with the name of its group.
-    pub(super) fn text(&self, name: Option<&GroupName>) -> String {
+    /// Returns it as `lua/limits.lua` reads it, with a name at its end.
+    pub(super) fn text(&self, name: &str) -> String {
         let or_none = |number: Option<u32>| number.map_or("-".to_owned(), |it| it.to_string());
         let rate = self
             .rate
@@ -114,11 +113,11 @@ impl GroupRule {
             or_none(self.rate.map(|rate| rate.burst)),
             or_none(self.max_queued),
         ];
-        format!("{} {}", words.join(" "), name.map_or("", GroupName::as_str))
+        format!("{} {name}", words.join(" "))
     }
 
-    /// Parses it, with the name of its group.
-    pub(super) fn read(text: &str) -> Option<(Self, Option<GroupName>)> {
+    /// Parses it, with the name at its end.
+    pub(super) fn read(text: &str) -> Option<(Self, &str)> {
         let mut words = text.splitn(6, ' ');
         let mut word = || words.next();
         let (weight, concurrency, rate, burst, most) =
@@ -134,7 +133,7 @@ impl GroupRule {
             rate,
             max_queued: number(most),
         };
-        Some((rule, words.next().and_then(|name| name.parse().ok())))
+        Some((rule, words.next().unwrap_or_default()))
     }
 }
 
@@ -161,9 +160,9 @@ mod tests {
             },
         ];
         for rule in rules {
-            let name: GroupName = "a b".parse().unwrap();
-            assert_eq!(GroupRule::read(&rule.text(Some(&name))), Some((rule.clone(), Some(name))));
-            assert_eq!(GroupRule::read(&rule.text(None)), Some((rule, None)));
+            for name in ["", "a b"] {
+                assert_eq!(GroupRule::read(&rule.text(name)), Some((rule.clone(), name)));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::functions::Function;
 use super::group_rule::GroupRule;
 use super::keys::Keys;
-use super::placement::home_of_groups;
+use super::placement::home_of;
 use super::{Broker, GroupId, reply};
 use crate::job::{GroupName, JobId, JobOptions};
 use crate::queue::QueueName;
@@ -88,11 +88,13 @@ impl Broker {
         rule: Option<&GroupRule>,
     ) -> Result<RuleChange, Error> {
         let known = declared || self.queue(queue).await?.is_some();
-        let partition = home_of_groups(queue, self.settings.space.len());
+        let partition = home_of(queue, self.settings.space.len());
         let mut call = self.settings.call(Function::Rule, partition);
         let id = group.map_or("each".to_owned(), |group| GroupId::of(group).to_string());
         call.arg(queue.as_str()).arg(id);
-        call.arg(rule.map(|rule| rule.text(group)).unwrap_or_default());
+        call.arg(
+            rule.map(|rule| rule.text(group.map_or("", GroupName::as_str))).unwrap_or_default(),
+        );
         call.arg(if known { "1" } else { "" });
         let code = self.pooled(partition, redis::pipe().add_command(call)).await?.pop();
         match reply::integer(&code.unwrap_or(Value::Nil))? {
@@ -114,7 +116,7 @@ impl Broker {
         skip: u64,
         limit: usize,
     ) -> Result<GroupPage, Error> {
-        let partition = home_of_groups(queue, self.settings.space.len());
+        let partition = home_of(queue, self.settings.space.len());
         let keys = self.settings.keys(partition);
         let mut pipeline = redis::pipe();
         for key in states_of(keys, queue) {
@@ -169,7 +171,7 @@ impl Broker {
         queue: &QueueName,
         group: &GroupName,
     ) -> Result<GroupState, Error> {
-        let partition = home_of_groups(queue, self.settings.space.len());
+        let partition = home_of(queue, self.settings.space.len());
         let mut pipeline = redis::pipe();
         for key in states_of(self.settings.keys(partition), queue) {
             pipeline.cmd("ZSCORE").arg(key).arg(GroupId::of(group).to_string());
@@ -314,7 +316,9 @@ impl Rules {
                 continue;
             };
             match (group.parse(), GroupRule::read(&text)) {
-                (Ok(id), Some(rule)) => drop(rules.of.insert(id, rule)),
+                (Ok(id), Some((rule, name))) => {
+                    drop(rules.of.insert(id, (rule, name.parse().ok())))
+                }
                 (Err(_), Some((rule, _))) if group == "each" => rules.each = Some(rule),
                 _ => {}
             }

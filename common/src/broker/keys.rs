@@ -259,6 +259,16 @@ impl Keys {
         self.key(format_args!("history:{unit}:{span}:queues"))
     }
 
+    /// HASH, limit that queues share → its rule, with the names of the queues.
+    pub(crate) fn limits(&self) -> String {
+        self.key(format_args!("limits"))
+    }
+
+    /// ZSET, limit that queues share → theoretical arrival time of its rate, ms.
+    pub(crate) fn limit_rates(&self) -> String {
+        self.key(format_args!("limits:rates"))
+    }
+
     /// ZSET, schedule → when a process must look at it, ms.
     pub(crate) fn schedules(&self) -> String {
         self.key(format_args!("schedules"))
@@ -444,6 +454,8 @@ mod tests {
             ("actions", keys.actions()),
             ("history", keys.history(Unit::Minute, 42)),
             ("history_queues", keys.history_queues(Unit::Minute, 42)),
+            ("limits", keys.limits()),
+            ("limit_rates", keys.limit_rates()),
             ("schedules", keys.schedules()),
             ("schedule_names", keys.schedule_names()),
             ("schedule", keys.schedule(&"nightly".parse().unwrap())),

@@ -4,14 +4,16 @@
 //! bound to decides its home. Of several bindings the first in this order does:
 //!
 //! ```text
-//! home = workflow ?? shared limit (partition 0) ?? queue with groups, limited, unique or of a schedule ?? idempotency key ?? any
+//! home = workflow ?? queue with groups, limited, unique or of a schedule ?? idempotency key ?? any
 //! ```
 //!
 //! All groups of a queue are in one partition, although each could have its own: workers visit partitions in turn, so weights
 //! of groups in different partitions would mean nothing. All jobs of a queue with a limit are there too, since what runs is
 //! counted where it runs; submissions learn that from partitions that refuse them (`submit/homes.rs`). Locks are there as well: a lock of its own
-//! home would move when its queue gets a limit, and leave its holder behind. Workflow and shared limit are reserved
-//! (`docs/redis-schema.md`).
+//! home would move when its queue gets a limit, and leave its holder behind. Workflows are reserved (`docs/redis-schema.md`).
+//!
+//! The home of a queue is that of its *family*: of its name before the first dot. Queues that share a limit must have one home, and
+//! it must not change when they begin to: so they are of one family, with the limit.
 //!
 //! An idempotency key is in the partition that its hash determines, whatever else the job is bound to: there any other
 //! request with the same key finds it.
@@ -43,9 +45,11 @@ pub(super) fn home_of_key(key: &Idempotency, partitions: u16) -> Partition {
     numbered(u16::from_be_bytes([key.digest[0], key.digest[1]]) % partitions)
 }
 
-/// Returns the partition of the groups of a queue.
-pub(super) fn home_of_groups(queue: &QueueName, partitions: u16) -> Partition {
-    let digest = Sha256::digest(queue.as_str());
+/// Returns the partition of that name: of the groups of a queue, and of a limit that queues share.
+pub(super) fn home_of(name: impl AsRef<str>, partitions: u16) -> Partition {
+    let name = name.as_ref();
+    let family = name.split_once('.').map_or(name, |(family, _)| family);
+    let digest = Sha256::digest(family);
     numbered(u16::from_be_bytes([digest[0], digest[1]]) % partitions)
 }
 
@@ -57,7 +61,7 @@ pub(super) fn home(
     is_away: impl Fn(Partition) -> bool,
 ) -> Partition {
     if let Some(queue) = bindings.at_home_of {
-        return home_of_groups(queue, partitions);
+        return home_of(queue, partitions);
     }
     if let Some(key) = bindings.idempotency {
         return home_of_key(key, partitions);
@@ -101,6 +105,14 @@ mod tests {
         assert_eq!((0..10).map(|_| home_of("cpu")).collect::<BTreeSet<_>>().len(), 1);
         let homes: BTreeSet<_> = (0..300).map(|at| home_of(&format!("q{at}"))).collect();
         assert_eq!(homes.len(), 16);
+    }
+
+    #[test]
+    fn a_family_has_one_home() {
+        let homes: BTreeSet<_> =
+            ["openai", "openai.chat", "openai.a.b"].map(|name| home_of(name, 16)).into();
+        assert_eq!(homes.len(), 1);
+        assert!((0..9).any(|at| home_of(format!("q{at}.openai"), 16) != home_of("openai", 16)));
     }
 
     #[test]

@@ -1,39 +1,28 @@
-//! The limit of a queue: how many of its jobs run, and start in a time, whatever their groups. `lua/limits.lua` keeps to
-//! it, `lua/limit.lua` changes it.
+//! The limit of a queue: how many of its jobs run, and start in a time, whatever their groups; and which limits it shares with
+//! other queues. `lua/limits.lua` keeps to it, `lua/limit.lua` changes it.
 
 use redis::Value;
 
 use super::error::Error;
 use super::functions::Function;
-use super::group_rule::{GroupRule, Rate};
-use super::placement::home_of_groups;
+use super::limit::{Limit, LimitState, Usage};
+use super::placement::home_of;
+use super::shared_limit::Shared;
 use super::{Broker, reply};
 use crate::job::Partition;
-use crate::queue::QueueName;
-use crate::time::Timestamp;
+use crate::queue::{LimitName, QueueName};
 
-/// How many jobs of a queue run, and start in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What limits a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueLimit {
-    /// How many of its jobs may run at the same time: 1 to 1 000 000. `None`: any number.
-    pub concurrency: Option<u32>,
-    /// How many of its jobs may start in a time. `None`: any number.
-    pub rate: Option<Rate>,
-}
-
-/// Whether the limit of a queue lets a job start now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitState {
-    /// It does.
-    Open,
-    /// Its rate allows the next start at this time.
-    Delayed(Timestamp),
-    /// As many jobs run as may.
-    Blocked,
+    /// How many of its jobs run, and start in a time.
+    pub own: Limit,
+    /// The limits that it shares with other queues: at most [`QueueLimit::MAX_SHARED`].
+    pub shared: Vec<LimitName>,
 }
 
 /// The limit of a queue, and what it does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitStatus {
     /// The limit.
     pub limit: QueueLimit,
@@ -41,15 +30,23 @@ pub struct LimitStatus {
     pub running: u64,
     /// Whether a job may start now.
     pub state: LimitState,
+    /// The shared limit that forbids it, if one does and not the queue's own.
+    pub held_by: Option<LimitName>,
 }
 
 /// What became of a change of a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitChange {
     /// It applies.
     Done,
     /// There is no such queue.
     UnknownQueue,
+    /// One of the limits that it is to share does not exist.
+    UnknownLimit,
+    /// As many queues as may share one of them: 16.
+    SharedByTooMany,
+    /// That limit and the queue have different homes: the parts of their names before the first dot differ.
+    OtherHome(LimitName),
     /// As many jobs of the queue wait or run in other partitions than its home, where the limit would not apply to them.
     /// Nothing was changed, but new jobs are in the home from now on: once those have ended the limit can be set.
     JobsElsewhere(u64),
@@ -64,14 +61,29 @@ pub(super) const WHOLE: &str = "queue";
 const ATTEMPTS: usize = 3;
 
 impl QueueLimit {
-    fn text(self) -> String {
-        let (concurrency, rate) = (self.concurrency, self.rate);
-        GroupRule { concurrency, rate, ..GroupRule::default() }.text(None)
+    /// How many limits a queue may share.
+    pub const MAX_SHARED: usize = 2;
+
+    fn text(&self) -> String {
+        let names: Vec<_> = self.shared.iter().map(LimitName::as_str).collect();
+        self.own.text(&names)
     }
 
     pub(super) fn read(text: &str) -> Option<Self> {
-        let (rule, _) = GroupRule::read(text)?;
-        Some(Self { concurrency: rule.concurrency, rate: rule.rate })
+        let (own, names) = Limit::read(text)?;
+        let shared = names.map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { own, shared })
+    }
+}
+
+/// What the function that changes a limit returns instead of a version.
+fn refusal(code: i64) -> Option<LimitChange> {
+    match code {
+        0 => Some(LimitChange::UnknownQueue),
+        -1 => Some(LimitChange::Contended),
+        -2 => Some(LimitChange::UnknownLimit),
+        -3 => Some(LimitChange::SharedByTooMany),
+        _ => None,
     }
 }
 
@@ -86,9 +98,15 @@ impl Broker {
         declared: bool,
         limit: Option<QueueLimit>,
     ) -> Result<LimitChange, Error> {
+        let shared = limit.iter().flat_map(|limit| &limit.shared);
+        if let Some(name) =
+            shared.into_iter().find(|name| self.home_of(*name) != self.home_of(queue))
+        {
+            return Ok(LimitChange::OtherHome(name.clone()));
+        }
         let known = declared || self.queue(queue).await?.is_some();
         for _ in 0..ATTEMPTS {
-            let changed = match limit {
+            let changed = match &limit {
                 Some(limit) => self.limit_queue(queue, known, limit).await?,
                 None => self.unlimit_queue(queue, known).await?,
             };
@@ -103,11 +121,11 @@ impl Broker {
         &self,
         queue: &QueueName,
         known: bool,
-        limit: QueueLimit,
+        limit: &QueueLimit,
     ) -> Result<LimitChange, Error> {
-        let version = self.change_limit(queue, known, None, "").await?;
-        if version <= 0 {
-            return Ok(LimitChange::UnknownQueue);
+        let version = self.change_limit(queue, known, None, &limit.text()).await?;
+        if let Some(refusal) = refusal(version) {
+            return Ok(refusal);
         }
         let home = self.home_of(queue);
         let mut elsewhere = 0;
@@ -121,16 +139,16 @@ impl Broker {
             return Ok(LimitChange::JobsElsewhere(elsewhere));
         }
         let changed = self.change_limit(queue, known, Some(version), &limit.text()).await?;
-        Ok(if changed < 0 { LimitChange::Contended } else { LimitChange::Done })
+        Ok(refusal(changed).unwrap_or(LimitChange::Done))
     }
 
     async fn unlimit_queue(&self, queue: &QueueName, known: bool) -> Result<LimitChange, Error> {
         let version = self.change_limit(queue, known, None, "").await?;
-        if version <= 0 {
-            return Ok(LimitChange::UnknownQueue);
+        if let Some(refusal) = refusal(version) {
+            return Ok(refusal);
         }
-        if self.change_limit(queue, known, Some(version), "").await? < 0 {
-            return Ok(LimitChange::Contended);
+        if let Some(refusal) = refusal(self.change_limit(queue, known, Some(version), "").await?) {
+            return Ok(refusal);
         }
         let home = self.home_of(queue);
         for partition in self.partitions().filter(|&partition| partition != home) {
@@ -141,8 +159,8 @@ impl Broker {
         Ok(LimitChange::Done)
     }
 
-    fn home_of(&self, queue: &QueueName) -> Partition {
-        home_of_groups(queue, self.settings.space.len())
+    pub(super) fn home_of(&self, name: impl AsRef<str>) -> Partition {
+        home_of(name, self.settings.space.len())
     }
 
     /// Begins a change, or makes it under its version. Returns what the function does. Public for tests of changes at the same time.
@@ -195,68 +213,26 @@ impl Broker {
         let home = self.home_of(queue);
         let keys = self.settings.keys(home);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HGET").arg(keys.rules(queue)).arg(WHOLE);
-        pipeline.cmd("ZCARD").arg(keys.running(queue));
-        pipeline.cmd("ZSCORE").arg(keys.rates(queue)).arg(WHOLE).cmd("TIME");
-        let [text, running, arrival, time] =
-            reply::fields(Value::Array(self.pooled(home, &pipeline).await?))?;
+        pipeline.cmd("HGET").arg(keys.rules(queue)).arg(WHOLE).cmd("TIME");
+        let usage = Usage::ask(&mut pipeline, &[keys.running(queue)], &keys.rates(queue), WHOLE);
+        let mut replies = self.pooled(home, &pipeline).await?.into_iter();
+        let mut next = || replies.next().unwrap_or(Value::Nil);
+        let (text, time) = (next(), next());
         if text == Value::Nil {
             return Ok(None);
         }
         let Some(limit) = QueueLimit::read(&reply::text(text)?) else {
             return Err(Error::unreadable(format!("the limit of queue {queue}")));
         };
-        let running = reply::unsigned(&running)?;
-        let arrival = match arrival {
-            Value::Nil => 0.0,
-            arrival => reply::parsed(arrival)?,
-        };
-        let state = limit.state(running, arrival, reply::time_ms(time)?);
-        Ok(Some(LimitStatus { limit, running, state }))
-    }
-}
-
-impl QueueLimit {
-    /// As `limits.may_start` and `limits.waits_until` of `lua/limits.lua`.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "times of this century are whole numbers far below 2^53"
-    )]
-    fn state(self, running: u64, arrival: f64, now_ms: u64) -> LimitState {
-        if self.concurrency.is_some_and(|most| running >= u64::from(most)) {
-            return LimitState::Blocked;
+        let now_ms = reply::time_ms(time)?;
+        let (running, mut state) = usage.read(&mut replies, limit.own, now_ms)?;
+        let mut held_by = None;
+        for shared in Box::pin(self.read_shared(home, &limit.shared)).await? {
+            let Shared { name, status } = shared;
+            if status.state > state {
+                (state, held_by) = (status.state, Some(name));
+            }
         }
-        let Some(rate) = self.rate else { return LimitState::Open };
-        let gap = rate.per.as_millis() as f64 / f64::from(rate.starts);
-        let arrival = arrival.min(now_ms as f64 + f64::from(rate.burst) * gap);
-        let start = (arrival - f64::from(rate.burst - 1) * gap).ceil();
-        if start > now_ms as f64 {
-            LimitState::Delayed(Timestamp::from_unix_ms(start as u64))
-        } else {
-            LimitState::Open
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_limit_shows_whether_a_job_may_start() {
-        let rate = Some(Rate { starts: 10, per: Duration::from_secs(1), burst: 2 });
-        let limit = QueueLimit { concurrency: Some(2), rate };
-        assert_eq!(QueueLimit::read(&limit.text()), Some(limit));
-        assert_eq!(limit.state(2, 0.0, 1000), LimitState::Blocked);
-        assert_eq!(limit.state(1, 1100.0, 1000), LimitState::Open);
-        let later = LimitState::Delayed(Timestamp::from_unix_ms(1001));
-        assert_eq!(limit.state(1, 1100.5, 1000), later);
-        // What a slower rate left does not count.
-        let latest = LimitState::Delayed(Timestamp::from_unix_ms(1100));
-        assert_eq!(limit.state(1, 1e12, 1000), latest);
+        Ok(Some(LimitStatus { limit, running, state, held_by }))
     }
 }

@@ -19,7 +19,7 @@ use super::bulk::LARGE;
 use super::commands::Commands;
 use super::error::Error;
 use super::functions::Function;
-use super::placement::home_of_groups;
+use super::placement::home_of;
 use super::transfer::MinRate;
 use super::{Broker, reply};
 use crate::job::Partition;
@@ -105,7 +105,7 @@ pub enum PutOutcome {
 impl Broker {
     /// The partition of a schedule.
     fn schedule_home(&self, spec: &ScheduleSpec) -> Partition {
-        home_of_groups(&spec.queue, self.settings.space.len())
+        home_of(&spec.queue, self.settings.space.len())
     }
 
     /// Returns the partition of a schedule, where its jobs are, too.

@@ -286,7 +286,7 @@ impl Driver {
     }
 
     async fn exchange(&mut self, worker: usize, settle: &[(usize, Ending)], want: usize) -> Check {
-        let order = if worker == 0 { [0, 1] } else { [1, 0] };
+        let order = if worker == 0 { [0, 1, 2] } else { [2, 1, 0] };
         let (settlements, endings) = take_settlements(&mut self.workers[worker].held, settle);
         let can_run = CAN_RUN[worker];
         let tasks: Vec<TaskName> =

@@ -111,6 +111,8 @@ pub(crate) struct Model {
     round_began: Option<u64>,
     grace_until: u64,
     pub(crate) locks: Locks,
+    /// The theoretical arrival time of the limit that queues share.
+    pub(crate) shared_arrival: Option<f64>,
 }
 
 /// A claimed job: its id, epoch and attempt.

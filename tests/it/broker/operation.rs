@@ -7,7 +7,7 @@ use crunch_common::job::{OnConflict, Until};
 use proptest::prelude::*;
 
 /// The queues and the number of workers of the random histories.
-pub(crate) const QUEUES: [&str; 2] = ["alpha", "beta"];
+pub(crate) const QUEUES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub(crate) const WORKERS: usize = 3;
 /// Tasks, sorted by name, and which of them each worker can run.
 pub(crate) const TASKS: [&str; 2] = ["other", "simulated"];
@@ -41,15 +41,33 @@ impl Group {
     }
 }
 
-/// The limit of the second queue: how many of its jobs may run, the time from one start to the next, and how many may start at
-/// once. The first has none.
-pub(crate) const LIMIT: (usize, u32, u32) = (4, 400, 3);
-pub(crate) const LIMITED: usize = 1;
+/// A limit: how many jobs may run, the time from one start to the next, and how many may start at once.
+pub(crate) type Limit = (usize, u32, u32);
 
-/// That limit as `lua/limits.lua` reads it.
-pub(crate) fn limit() -> String {
-    let (concurrency, gap, burst) = LIMIT;
-    format!("1 {concurrency} 1/{gap} {burst} - ")
+/// The limit of the second queue, and the one that it shares with the third. The first has none.
+pub(crate) const LIMIT: Limit = (4, 400, 3);
+pub(crate) const LIMITED: usize = 1;
+pub(crate) const SHARED: Limit = (5, 300, 4);
+pub(crate) const SHARED_NAME: &str = "both";
+pub(crate) const SHARING: [usize; 2] = [LIMITED, 2];
+
+/// A limit as `lua/limits.lua` reads it.
+fn text((concurrency, gap, burst): Limit, names: &str) -> String {
+    format!("1 {concurrency} 1/{gap} {burst} - {names}")
+}
+
+/// What limits a queue.
+pub(crate) fn limit_of(queue: usize) -> Option<String> {
+    match queue {
+        LIMITED => Some(text(LIMIT, SHARED_NAME)),
+        sharing if SHARING.contains(&sharing) => Some(format!("1 - - - - {SHARED_NAME}")),
+        _ => None,
+    }
+}
+
+/// The limit that queues share.
+pub(crate) fn shared() -> String {
+    text(SHARED, &SHARING.map(|queue| QUEUES[queue]).join(","))
 }
 
 /// The group of a queue as keys name it.

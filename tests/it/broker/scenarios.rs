@@ -43,6 +43,7 @@ mod reclaims;
 mod reports;
 mod schedule_changes;
 mod schedules;
+mod shared_limits;
 mod snoozes;
 mod steering;
 mod sweeps;
@@ -309,6 +310,11 @@ scenarios! {
     "of two changes of a limit the later one is made" => queue_limits::contended,
     "one worker comes when a rate allows the next start" => queue_limits::timekeeper,
     "all jobs of a queue with a limit are in one partition" => queue_limits::confined,
+    "as many jobs of queues that share a limit run as may" => shared_limits::running,
+    "the end of a job wakes workers of queues that share its limit" => shared_limits::siblings,
+    "jobs of queues that share a limit start at its rate" => shared_limits::rates,
+    "a queue has several limits" => shared_limits::several,
+    "shared limits are bounded" => shared_limits::bounds,
     "jobs without a group are one group" => groups::plain,
     "in a group the highest priority is first, and a job that runs again keeps its place" => groups::order,
     "a group earns nothing while it is idle" => groups::idle,

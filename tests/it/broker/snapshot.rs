@@ -11,7 +11,7 @@ use self::groups::Groups;
 pub(crate) use self::groups::set_rules;
 use super::driver::{CLOCK, index};
 use super::model::{LANES, Model};
-use super::operation::{LABELS, LOCKS, QUEUES, TASKS, labels_of, lock_id};
+use super::operation::{LABELS, LOCKS, QUEUES, SHARED_NAME, TASKS, labels_of, lock_id};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Snapshot {
@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     locks: BTreeMap<(usize, usize), (JobId, Option<JobId>)>,
     /// The jobs in the index of each label.
     indexes: [BTreeSet<JobId>; LABELS.len()],
+    /// The theoretical arrival times of the limits that queues share.
+    shared_rates: BTreeMap<String, f64>,
     /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
     unlisted: Vec<&'static str>,
     /// Queues whose failed jobs or ghosts no metric would show.
@@ -164,6 +166,7 @@ impl Snapshot {
             snapshot.indexes[label] = ids.iter().map(|id| id.parse().unwrap()).collect();
         }
         snapshot.locks = read_locks(redis, &format!("{prefix}:{{0}}:lock")).await;
+        snapshot.shared_rates = groups::times(redis, &format!("{prefix}:{{0}}:limits:rates")).await;
         snapshot
     }
 
@@ -191,7 +194,12 @@ impl Snapshot {
         }
         let recent = model.recent.clone();
         let locks = model.locks.held.clone();
-        Self { jobs, queues, errors, indexes, locks, recent, ..Self::default() }
+        let shared_rates = model
+            .shared_arrival
+            .map(|arrival| (SHARED_NAME.to_owned(), arrival))
+            .into_iter()
+            .collect();
+        Self { jobs, queues, errors, indexes, locks, recent, shared_rates, ..Self::default() }
     }
 
     /// Invariant 3 of `ARCHITECTURE.md`: every live job is in exactly one of ready, delayed, running, and its hash

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Crunch;
 
 /// The commands, and the schema of each line that they print. The jobs in them are replaced.
-const DOCUMENTS: [(&str, &str); 44] = [
+const DOCUMENTS: [(&str, &str); 48] = [
     ("submit echo -d 1", "Job"),
     ("submit echo -d 1 --wait", "Job"),
     ("submit echo -d 1 --group acme", "Job"),
@@ -31,6 +31,10 @@ const DOCUMENTS: [(&str, &str); 44] = [
     ("groups square --each --rate 5/1s", "GroupRule"),
     ("groups square --each", "GroupRule"),
     ("groups square", "Group"),
+    ("limits square --concurrency 9", "SharedLimit"),
+    ("limits square", "SharedLimit"),
+    ("limits", "SharedLimit"),
+    ("limits square --remove", "RemovedLimit"),
     ("schedules nightly --file SCHEDULE", "Schedule"),
     ("schedules", "Schedule"),
     ("schedules nightly pause", "Schedule"),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 61] = [
+const ROUTES: [(&str, &str, &str); 65] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -40,6 +40,10 @@ const ROUTES: [(&str, &str, &str); 61] = [
     ("GET", "/queues/{queue}/limit", "read"),
     ("PUT", "/queues/{queue}/limit", "admin"),
     ("DELETE", "/queues/{queue}/limit", "admin"),
+    ("GET", "/limits", "read"),
+    ("GET", "/limits/{name}", "read"),
+    ("PUT", "/limits/{name}", "admin"),
+    ("DELETE", "/limits/{name}", "admin"),
     ("GET", "/queues/{queue}/groups", "read"),
     ("PUT", "/queues/{queue}/groups", "admin"),
     ("DELETE", "/queues/{queue}/groups", "admin"),

@@ -35,7 +35,8 @@ async fn a_limit_is_set_shown_replaced_and_removed() {
     // With several partitions the job may be elsewhere, so it ends first.
     assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, StatusCode::OK);
     let rate = json!({ "starts": 100, "per_ms": 60000, "burst": 1 });
-    let limit = json!({ "concurrency": 3, "rate": rate, "running": 0, "state": "open", "next_start_at": null });
+    let limit = json!({ "concurrency": 3, "rate": rate, "limits": [], "running": 0, "state": "open",
+        "next_start_at": null, "held_by": null });
     let set = eventually("nothing is left elsewhere", async || {
         let set = put(
             &api,

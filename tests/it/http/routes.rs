@@ -8,7 +8,7 @@ use super::{api_without_workers, assert_problem, expect_problem};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and their `Allow` header.
-const ROUTES: [(&str, &str); 53] = [
+const ROUTES: [(&str, &str); 55] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/actions", "POST, OPTIONS"),
@@ -37,6 +37,8 @@ const ROUTES: [(&str, &str); 53] = [
     ("/queues/q/limit", "GET, HEAD, PUT, DELETE, OPTIONS"),
     ("/queues/q/groups", "GET, HEAD, PUT, DELETE, OPTIONS"),
     ("/queues/q/groups/g", "PUT, DELETE, OPTIONS"),
+    ("/limits", "GET, HEAD, OPTIONS"),
+    ("/limits/l", "GET, HEAD, PUT, DELETE, OPTIONS"),
     ("/schedules", "GET, HEAD, OPTIONS"),
     ("/schedules/s", "GET, HEAD, PUT, DELETE, OPTIONS"),
     ("/schedules/s/pause", "POST, OPTIONS"),

@@ -147,7 +147,7 @@ command = ['sh']
 ";
     let expected = [
         "tasks.toml:1: builtin: expected true or false, found \"no\"",
-        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, schedule, server, task",
+        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, limit, schedule, server, task",
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",

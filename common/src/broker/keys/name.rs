@@ -55,6 +55,7 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         }
         ("queues", "names" | "side" | "ended" | "confined")
         | ("tasks", "" | "seen" | "version")
+        | ("limits", "" | "rates")
         | ("schedules", "" | "names") => Some(KeyName::Other),
         ("schedule", name) => name.parse().ok().map(|name| KeyName::Schedule(partition, name)),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),

@@ -60,7 +60,7 @@ local fast = {}
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
     parked = NONE, finished = NONE, unfinished = NONE, failures = NONE, entered = NONE, left = NONE, freed = NONE, unblocked = NONE,
-    claiming = NONE, turns = NONE, limits = NONE, limit_rules = NONE, memory = false, features = false }, Writes)
+    claiming = NONE, turns = NONE, limits = NONE, shared = NONE, memory = false, features = false }, Writes)
 end
 
 function Writes:later(write)

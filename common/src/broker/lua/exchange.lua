@@ -196,6 +196,20 @@ do
   end
 end
 
+-- The queues of which jobs ended and that this call does not claim from, and those that share a limit with any of which jobs ended.
+local function other_queues(p, call, settled)
+  local is_open, found, others = {}, {}, {}
+  for _, queue in ipairs(call.open) do is_open[queue] = true end
+  for queue in pairs(settled) do
+    if not is_open[queue] then found[queue] = true end
+    if not is_open[queue] or call.side_queues[queue] then
+      for _, sibling in ipairs(limits.siblings(p, queue)) do found[sibling] = true end
+    end
+  end
+  for queue in pairs(found) do others[#others + 1] = queue end
+  return others
+end
+
 -- Wakes another worker for what this call left, and returns when this one must send another exchange. A worker that shuts down names
 -- no queues any more, but the jobs it releases must be found at once.
 local function wake_others(w, p, now, call, settled)
@@ -209,12 +223,9 @@ local function wake_others(w, p, now, call, settled)
     return (has_ready(p, queue) or w.parked[queue] or has_parked_for(p, call, queue)) and limits.may_start(w, p, queue)
   end)
   for _, queue in ipairs(call.open) do
-    settled[queue] = nil
     soonest = earlier(soonest, call.side_queues[queue] and comes_in(w, p, now, call, queue) or nil)
   end
-  local others = {}
-  for queue in pairs(settled) do others[#others + 1] = queue end
-  wake(w, p, others, is_claimable)
+  wake(w, p, other_queues(p, call, settled), is_claimable)
   w:commit()
   return soonest and int(soonest) or '-1'
 end

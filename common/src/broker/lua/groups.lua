@@ -86,7 +86,7 @@ do
       if turn.running >= rule.concurrency then return nil end
     end
     if not rule.gap then return now end
-    turn.arrival = turn.arrival or limits.arrival(w, p, now, queue, rule, turn.group)
+    turn.arrival = turn.arrival or limits.arrival(w, now, key.rates(p, queue), rule, turn.group)
     return limits.next_start(now, rule, turn.arrival)
   end
 
@@ -94,7 +94,7 @@ do
   function groups.start(w, p, now, queue, turn, id)
     w:add('ZADD', key.grouped_running(p, queue), '0', turn.group .. ' ' .. id)
     if turn.running then turn.running = turn.running + 1 end
-    if turn.arrival then turn.arrival = limits.arrive(w, p, now, queue, turn.rule, turn.group, turn.arrival, 1) end
+    if turn.arrival then turn.arrival = limits.arrive(w, now, key.rates(p, queue), turn.rule, turn.group, turn.arrival, 1) end
   end
 
   -- What a step knows of a group from which it claims: one table for its turns and for its jobs in lanes, so that what starts counts

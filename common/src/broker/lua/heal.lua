@@ -1,6 +1,6 @@
 -- heal: judge one suspect of an audit again, and repair what is wrong with it in the same step.
 --
--- Uses: register, core, lifecycle, examine
+-- Uses: register, core, limits, lifecycle, examine
 --
 -- KEYS 1  the partition's layout
 -- ARGV    those of `judge`
@@ -24,7 +24,7 @@ local function heal(p, argv)
     -- These read what was just written.
     refresh_side_queue(w, p, queue)
     refresh_ended_queue(w, p, queue)
-    wake(w, p, { queue }, is_claimable)
+    wake(w, p, { queue, unpack(limits.siblings(p, queue)) }, is_claimable)
     w:commit()
   end
   return answer

@@ -34,6 +34,8 @@ function key.index(p, index) return p .. ':index:' .. index end
 function key.actions(p) return p .. ':actions' end
 function key.history(p, unit, span) return p .. ':history:' .. unit .. ':' .. span end
 function key.history_queues(p, unit, span) return p .. ':history:' .. unit .. ':' .. span .. ':queues' end
+function key.limits(p) return p .. ':limits' end
+function key.limit_rates(p) return p .. ':limits:rates' end
 function key.schedules(p) return p .. ':schedules' end
 function key.schedule_names(p) return p .. ':schedules:names' end
 function key.schedule(p, name) return p .. ':schedule:' .. name end

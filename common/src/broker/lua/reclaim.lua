@@ -1,7 +1,7 @@
 -- reclaim: take back at once what a dead worker held, instead of waiting for its leases to expire. For a supervisor that saw
 -- the process end; no other process can know. Counts a loss for every job, as a sweep would.
 --
--- Uses: keys, register, core, lifecycle, take_back
+-- Uses: keys, register, core, limits, lifecycle, take_back
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  worker   2  where in the first queue to continue: '0', or what the last call returned
@@ -39,7 +39,7 @@ local function reclaim_some(w, p, now, worker, queue, cursor, taken)
   end
   taken.looks = taken.looks - math.max(#found[2] / 2, 1)
   w:commit()
-  wake(w, p, { queue }, is_claimable)
+  wake(w, p, { queue, unpack(limits.siblings(p, queue)) }, is_claimable)
   w:commit()
   return found[1]
 end

@@ -139,7 +139,9 @@ end
 -- What is not urgent is done only in rounds (`in_turn`).
 local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   if in_turn then cap_leases(w, p, now, queue, guard, swept) end
+  local left = swept.left
   sweep_running(w, p, now, queue, guard, swept)
+  local has_taken_back = swept.left < left
   w:commit()
   sweep_deadlines(w, p, now, queue, swept)
   w:commit()
@@ -161,7 +163,7 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
     refresh_side_queue(w, p, queue)
     refresh_ended_queue(w, p, queue)
   end
-  wake(w, p, { queue }, is_claimable)
+  wake(w, p, { queue, unpack(has_taken_back and limits.siblings(p, queue) or NONE) }, is_claimable)
   if swept.left > 0 then list_next_due(w, p, now, queue) end
   w:commit()
 end

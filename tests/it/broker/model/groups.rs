@@ -1,7 +1,9 @@
 //! Groups take turns: start-time fair queueing, as `lua/groups.lua` describes it. Their rules limit what runs and starts.
 
 use super::*;
-use crate::broker::operation::{GROUPS, LIMIT, LIMITED, group_id};
+use crate::broker::operation::{
+    GROUPS, LIMIT, LIMITED, Limit, SHARED, SHARING, group_id, limit_of,
+};
 
 const COUNT: usize = GROUPS.len();
 /// The place of the queue itself beside those of its groups.
@@ -54,6 +56,23 @@ fn insert(turns: &mut Vec<Turn>, turn: Turn) {
     turns.insert(at, turn);
 }
 
+/// How many jobs may start by a limit.
+fn room((concurrency, gap, burst): Limit, running: usize, arrival: Option<f64>, now: u64) -> usize {
+    let arrival = arrival.unwrap_or(0.0).max(now as f64);
+    let starts = f64::from(burst) - (arrival - now as f64) / f64::from(gap);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most the burst"
+    )]
+    concurrency.saturating_sub(running).min(starts.max(0.0).floor() as usize)
+}
+
+/// The arrival time after so many starts.
+fn arrival_after((_, gap, _): Limit, arrival: Option<f64>, count: usize, now: u64) -> f64 {
+    arrival.unwrap_or(0.0).max(now as f64) + count as f64 * f64::from(gap)
+}
+
 impl Groups {
     /// The number of a new job.
     pub(super) fn number(&mut self) -> u64 {
@@ -104,27 +123,6 @@ impl Groups {
         for group in due.collect::<Vec<_>>() {
             self.delayed.remove(&group);
             self.give_turn(group, 0.0);
-        }
-    }
-
-    /// How many jobs may start by the limit of the queue.
-    pub(super) fn room(&self, running: usize, now: u64) -> usize {
-        let (concurrency, gap, burst) = LIMIT;
-        let arrival = self.arrivals.get(&WHOLE).copied().unwrap_or(0.0).max(now as f64);
-        let starts = f64::from(burst) - (arrival - now as f64) / f64::from(gap);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most the burst"
-        )]
-        concurrency.saturating_sub(running).min(starts.max(0.0).floor() as usize)
-    }
-
-    /// Records starts for the limit of the queue.
-    pub(super) fn count_starts(&mut self, count: usize, now: u64) {
-        if count > 0 {
-            let arrival = self.arrivals.entry(WHOLE).or_default();
-            *arrival = arrival.max(now as f64) + count as f64 * f64::from(LIMIT.1);
         }
     }
 
@@ -267,7 +265,7 @@ impl Model {
         self.jobs[id].group.map(|(group, _)| group)
     }
 
-    /// Claims from a queue, within its limit.
+    /// Claims from a queue, within its limits.
     pub(super) fn claim_queue(
         &mut self,
         worker: WorkerId,
@@ -275,30 +273,40 @@ impl Model {
         lanes: &[usize],
         want: usize,
     ) -> Vec<ClaimedJob> {
-        if queue != LIMITED {
-            return self.claim_unlimited(worker, queue, lanes, want);
-        }
         let want = want.min(self.room(queue));
+        if want == 0 && limit_of(queue).is_some() {
+            return Vec::new();
+        }
         let claims = self.claim_unlimited(worker, queue, lanes, want);
         self.count_starts(queue, claims.len());
         claims
     }
 
-    /// Records starts for the limit of a queue.
+    /// Records starts for the limits of a queue.
     pub(super) fn count_starts(&mut self, queue: usize, count: usize) {
         let now = self.now;
-        if queue == LIMITED {
-            self.queues[queue].groups.count_starts(count, now);
+        if queue == LIMITED && count > 0 {
+            let arrivals = &mut self.queues[queue].groups.arrivals;
+            let arrival = arrival_after(LIMIT, arrivals.get(&WHOLE).copied(), count, now);
+            arrivals.insert(WHOLE, arrival);
+        }
+        if SHARING.contains(&queue) && count > 0 {
+            self.shared_arrival = Some(arrival_after(SHARED, self.shared_arrival, count, now));
         }
     }
 
-    /// How many jobs of a queue may start by its limit.
+    /// How many jobs of a queue may start by its limits.
     pub(super) fn room(&self, queue: usize) -> usize {
-        if queue != LIMITED {
-            return usize::MAX;
+        let running = |queues: &[usize]| self.running_jobs(|job| queues.contains(&job.queue)).len();
+        let mut least = usize::MAX;
+        if queue == LIMITED {
+            let arrival = self.queues[queue].groups.arrivals.get(&WHOLE).copied();
+            least = room(LIMIT, running(&[LIMITED]), arrival, self.now);
         }
-        let running = self.running_jobs(|job| job.queue == queue).len();
-        self.queues[queue].groups.room(running, self.now)
+        if SHARING.contains(&queue) {
+            least = least.min(room(SHARED, running(&SHARING), self.shared_arrival, self.now));
+        }
+        least
     }
 
     /// Gives turns until enough is claimed or reserved for jobs without a group. Returns how many are reserved.

@@ -263,7 +263,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a start does not count for the rate",
-        "    w:add('ZADD', key.rates(p, queue), limits.text(arrival), name)\n",
+        "    w:add('ZADD', rates, limits.text(arrival), name)\n",
         "",
     ),
     (

@@ -5,7 +5,7 @@ use super::Mutant;
 pub(super) const MUTANTS: &[Mutant] = &[
     (
         "the limit of a queue does not count what runs",
-        "limit.room = rule.concurrency - redis.call('ZCARD', key.running(p, queue)) end",
+        "limit.room = rule.concurrency - count_running(p, limit) end",
         "limit.room = rule.concurrency end",
     ),
     (
@@ -45,7 +45,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "no sweep visits a queue when its rate allows the next start",
-        "    w:due(p, queue, limits.next_start(now, limit.rule, limit.arrival))\n",
+        "        for _, other in ipairs(limit.queues) do w:due(p, other, limits.next_start(now, limit.rule, limit.arrival)) end\n",
         "",
     ),
     (
@@ -100,7 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a raised limit wakes nobody",
-        "  wake(w, p, { queue }, is_claimable)\n  w:commit()\n  return tonumber(version)",
+        "  wake(w, p, queues, is_claimable)\n  w:commit()\n  return tonumber(version)",
         "  return tonumber(version)",
     ),
     (
@@ -157,6 +157,86 @@ pub(super) const MUTANTS: &[Mutant] = &[
     (
         "a group waits for a job that must run alone and started",
         "    if turn and lane == SOLITARY then groups.unblock_later(w, p, queue, turn.group) end\n",
+        "",
+    ),
+    (
+        "a shared limit counts only what runs in the queue itself",
+        "for _, queue in ipairs(limit.queues) do count = count + redis",
+        "for _, queue in ipairs({ limit.queues[1] }) do count = count + redis",
+    ),
+    (
+        "what one queue starts does not count for the next one in the same call",
+        "      limit.room = limit.room - count\n",
+        "",
+    ),
+    (
+        "each queue reads a shared limit anew",
+        "    if w and w.shared[name] then return w.shared[name] end\n",
+        "",
+    ),
+    (
+        "shared limits do not apply",
+        "for _, name in ipairs(text and limits.names_of(text) or NONE) do found[#found + 1] = read_shared(w, p, name) end",
+        "",
+    ),
+    (
+        "only the first limit of a queue applies",
+        "      room = math.min(room, limit.room)\n    end\n    return room",
+        "      return limit.room\n    end\n    return room",
+    ),
+    (
+        "only the queue that started a job is visited when a shared rate allows the next start",
+        "for _, other in ipairs(limit.queues) do w:due(p, other,",
+        "for _, other in ipairs({ queue }) do w:due(p, other,",
+    ),
+    (
+        "a job that ends elsewhere wakes no workers of queues that share its limit",
+        "      for _, sibling in ipairs(limits.siblings(p, queue)) do found[sibling] = true end\n",
+        "",
+    ),
+    (
+        "a job that ends in a queue of the call wakes no workers of queues that share its limit",
+        "    if not is_open[queue] or call.side_queues[queue] then\n",
+        "    if not is_open[queue] then\n",
+    ),
+    (
+        "a lost job wakes no workers of queues that share its limit",
+        "wake(w, p, { queue, unpack(has_taken_back and limits.siblings(p, queue) or NONE) }, is_claimable)",
+        "wake(w, p, { queue }, is_claimable)",
+    ),
+    (
+        "a raised shared limit wakes nobody",
+        "  wake(w, p, queues, is_claimable)\n  w:commit()\n  return { 1, unpack(queues) }",
+        "  return { 1, unpack(queues) }",
+    ),
+    (
+        "a queue stays in a shared limit that it left",
+        "if text then changed[name] = limits.with_names(text, with(limits.names_of(text), queue)) end",
+        "",
+    ),
+    (
+        "a queue shares a limit that does not exist",
+        "    if not text then return nil, -2 end\n",
+        "    if not text then text = '1 - - - - ' end\n",
+    ),
+    (
+        "any number of queues share a limit",
+        "    if #queues > SHARING_MOST then return nil, -3 end\n",
+        "",
+    ),
+    (
+        "any number of limits are shared",
+        "  if not text and redis.call('HLEN', key.limits(p)) >= SHARED_MOST then return { -1 } end\n",
+        "",
+    ),
+    (
+        "a shared limit that is changed loses its queues",
+        "w:call('HSET', key.limits(p), name, limits.with_names(rule, queues))",
+        "w:call('HSET', key.limits(p), name, rule)",
+    ),
+    (
+        "queues keep the name of a limit that was removed",
+        "      if own then w:call('HSET', key.rules(p, queue), 'queue', limits.with_names(own, with(limits.names_of(own), name))) end\n",
         "",
     ),
 ];

@@ -284,7 +284,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "released jobs wake no worker",
-        "for queue in pairs(settled) do others[#others + 1] = queue end",
+        "    if not is_open[queue] then found[queue] = true end\n",
         "",
     ),
     (
@@ -359,7 +359,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a reclaim wakes no worker",
-        "  wake(w, p, { queue }, is_claimable)\n  w:commit()\n  return found[1]",
+        "  wake(w, p, { queue, unpack(limits.siblings(p, queue)) }, is_claimable)\n  w:commit()\n  return found[1]",
         "  return found[1]",
     ),
     (

@@ -1,7 +1,7 @@
 //! Limits of queues: how many of their jobs run and start, and that all of them are in one partition.
 
 use crunch_common::broker::{
-    Bindings, GroupRule, LimitChange, LimitState, QueueLimit, Rate, RetryOutcome,
+    Bindings, GroupRule, Limit, LimitChange, LimitState, QueueLimit, Rate, RetryOutcome,
 };
 
 use super::groups::{story, text};
@@ -28,13 +28,17 @@ impl World {
     }
 }
 
+fn own(own: Limit) -> QueueLimit {
+    QueueLimit { own, shared: Vec::new() }
+}
+
 fn concurrency(most: u32) -> QueueLimit {
-    QueueLimit { concurrency: Some(most), rate: None }
+    own(Limit { concurrency: Some(most), rate: None })
 }
 
 fn rate(starts: u32, per: u64, burst: u32) -> QueueLimit {
     let rate = Rate { starts, per: Duration::from_millis(per), burst };
-    QueueLimit { concurrency: None, rate: Some(rate) }
+    own(Limit { concurrency: None, rate: Some(rate) })
 }
 
 pub(super) async fn running(world: &mut World) -> Check {

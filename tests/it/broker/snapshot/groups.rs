@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::scores;
 use crate::broker::model::groups::{Groups as Expected, name_of};
-use crate::broker::operation::{GROUPS, LIMITED, QUEUES, group_id, limit};
+use crate::broker::operation::{GROUPS, QUEUES, SHARED_NAME, group_id, limit_of, shared};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Groups {
@@ -102,7 +102,7 @@ fn by_name(times: &BTreeMap<usize, f64>) -> BTreeMap<String, f64> {
 }
 
 /// Reads groups with times.
-async fn times(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<String, f64> {
+pub(super) async fn times(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<String, f64> {
     let mut command = redis::cmd("ZRANGE");
     command.arg(key).arg(0).arg(-1).arg("WITHSCORES").query_async(redis).await.unwrap()
 }
@@ -110,12 +110,13 @@ async fn times(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<String,
 /// Gives the groups of the queues their rules, in a key space with that prefix.
 pub(crate) async fn set_rules(redis: &mut MultiplexedConnection, prefix: &str) {
     let mut pipeline = redis::pipe();
-    let queue = QUEUES[LIMITED];
-    pipeline.cmd("HSET").arg(format!("{prefix}:{{0}}:queue:{queue}:rules"));
-    pipeline.arg("queue").arg(limit());
-    pipeline.cmd("SADD").arg(format!("{prefix}:{{0}}:queues:side")).arg(queue);
-    for queue in QUEUES {
+    pipeline.cmd("HSET").arg(format!("{prefix}:{{0}}:limits")).arg(SHARED_NAME).arg(shared());
+    for (number, queue) in QUEUES.iter().enumerate() {
         let key = format!("{prefix}:{{0}}:queue:{queue}:rules");
+        if let Some(limit) = limit_of(number) {
+            pipeline.cmd("HSET").arg(&key).arg("queue").arg(limit);
+            pipeline.cmd("SADD").arg(format!("{prefix}:{{0}}:queues:side")).arg(queue);
+        }
         for (number, group) in GROUPS.iter().enumerate() {
             pipeline.cmd("HSET").arg(&key).arg(group_id(number).to_string()).arg(group.rule());
         }
