@@ -314,7 +314,6 @@ scenarios! {
     "the end of a job wakes workers of queues that share its limit" => shared_limits::siblings,
     "jobs of queues that share a limit start at its rate" => shared_limits::rates,
     "a queue has several limits" => shared_limits::several,
-    "shared limits are bounded" => shared_limits::bounds,
     "jobs without a group are one group" => groups::plain,
     "in a group the highest priority is first, and a job that runs again keeps its place" => groups::order,
     "a group earns nothing while it is idle" => groups::idle,
@@ -459,6 +458,7 @@ scenarios! {
     "a heartbeat stops a process that lacks a feature in use" => layout::lacking_in_heartbeat,
     "a sweep stops a process that lacks a feature in use" => layout::lacking_in_sweep,
     // The slowest are last: a mutant runs them in order until one detects it.
+    "shared limits are bounded" => shared_limits::bounds,
     "a sweep finds what is due in one of many queues, and visits the others in turn" => sweeps::many_queues,
     "queues in which nothing is due are visited in rounds" => sweeps::rounds,
     "a queue with many due jobs is visited until all are promoted" => sweeps::many_jobs,

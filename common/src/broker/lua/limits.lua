@@ -124,7 +124,7 @@ do
   end
 
   -- When a limit allows the next start by its rate. Only reads.
-  local function read_start(p, now, limit)
+  local function read_start(now, limit)
     local rule = limit.rule
     if not rule.gap then return now end
     local arrival = num(redis.call('ZSCORE', limit.rates, limit.name))
@@ -134,7 +134,7 @@ do
   -- When the rates of a queue allow the next start, if that is later than now; else nil. Only reads.
   function limits.waits_until(w, p, now, queue)
     local start = now
-    for _, limit in ipairs(limits_of(w, p, queue)) do start = math.max(start, read_start(p, now, limit)) end
+    for _, limit in ipairs(limits_of(w, p, queue)) do start = math.max(start, read_start(now, limit)) end
     return start > now and start or nil
   end
 
@@ -144,7 +144,7 @@ do
     if most and count_running(p, limit) >= most then return false end
     if not limit.rule.gap then return true end
     local now = now_ms()
-    return read_start(p, now, limit) == now
+    return read_start(now, limit) == now
   end
 
   -- Whether the limits of a queue let a job start now. Only reads; `w` may be nil.
