@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crunch import testing as testing
     from crunch.aio import AsyncClient as AsyncClient
+    from crunch.api.limits import Rate as Rate
     from crunch.client import Client as Client
     from crunch.errors import Conflict as Conflict
     from crunch.errors import Error as Error
@@ -76,6 +77,7 @@ _HOMES = {
     "PayloadInvalid": "crunch.errors",
     "Problem": "crunch.errors",
     "Range": "crunch.worker.hints",
+    "Rate": "crunch.api.limits",
     "Result": "crunch.worker.results",
     "Refusal": "crunch.errors",
     "ResultUnreadable": "crunch.errors",

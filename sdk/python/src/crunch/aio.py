@@ -13,6 +13,8 @@ from crunch.api.settings import DEFAULT_TIMEOUT_S, DEFAULT_WAIT_S, Settings
 from crunch.api.tasks import decoder_of, encoded, name_of
 from crunch.batch import Lines, json_payload
 from crunch.events import job_events
+from crunch.limits import AsyncLimits
+from crunch.schedules import AsyncSchedules
 
 if TYPE_CHECKING:
     import ssl
@@ -71,6 +73,8 @@ class AsyncClient:
     def _use(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._calls = Calls(self._timeout, transport.clock)
+        self.limits = AsyncLimits(self)
+        self.schedules = AsyncSchedules(self, lambda document: AsyncJobHandle(self, document))
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,6 +13,8 @@ from crunch.api.tasks import decoder_of, encoded, name_of
 from crunch.batch import Lines, json_payload
 from crunch.connections import Connections
 from crunch.events import job_events
+from crunch.limits import Limits
+from crunch.schedules import Schedules
 
 if TYPE_CHECKING:
     import ssl
@@ -69,6 +71,8 @@ class Client:
     def _use(self, transport: Transport) -> None:
         self._transport = transport
         self._calls = Calls(self._timeout, transport.clock)
+        self.limits = Limits(self)
+        self.schedules = Schedules(self, lambda document: JobHandle(self, document))
 
     def __enter__(self) -> Self:
         return self

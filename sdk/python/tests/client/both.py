@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from crunch.aio import AsyncBatch, AsyncClient, AsyncJobHandle
+from crunch.limits import AsyncLimits
+from crunch.schedules import AsyncSchedules
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.target, name)
+        if isinstance(value, AsyncLimits | AsyncSchedules):
+            return Blocking(value, self._loop)
         if not callable(value):
             return value
         return lambda *arguments, **named: self._blocking(value(*arguments, **named))

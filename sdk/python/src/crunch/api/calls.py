@@ -142,7 +142,7 @@ class Calls:
     def submit(self, submission: Submission, wait: float) -> Flow[Submitted]:
         """Submit a job, and wait for its end up to `wait` seconds."""
         until = self.clock() + _checked_wait(wait)
-        response = yield from self._checked(submission.request(_whole_seconds(wait)))
+        response = yield from self.checked(submission.request(_whole_seconds(wait)))
         document = parsed(documents.job, response.json())
         replayed, existing = (
             response.headers.get(name) == "true"
@@ -170,7 +170,7 @@ class Calls:
         while True:
             asked_at = self.clock()
             request = Request("GET", job_path(token), wait=_whole_seconds(until - asked_at))
-            response = yield from self._checked(request)
+            response = yield from self.checked(request)
             document = parsed(documents.job, response.json())
             now = self.clock()
             if document.ended or asked_at >= until:
@@ -194,7 +194,7 @@ class Calls:
         return (yield from self._content(job_path(document.token, "/result")))
 
     def _content(self, path: str) -> Flow[Content]:
-        response = yield from self._checked(Request("GET", path))
+        response = yield from self.checked(Request("GET", path))
         return Content(response.body, response.headers.get("content-type", BYTES))
 
     def payload(self, token: str) -> Flow[Any]:
@@ -204,37 +204,37 @@ class Calls:
 
     def cancel(self, token: str) -> Flow[JobDocument]:
         """Cancel a job, or ask its worker to."""
-        response = yield from self._checked(Request("POST", job_path(token, "/cancel")))
+        response = yield from self.checked(Request("POST", job_path(token, "/cancel")))
         return parsed(documents.job, response.json())
 
     def retry(self, token: str) -> Flow[JobDocument]:
         """Queue a failed or canceled job again."""
         # A second request could retry the job that the first one retried.
         request = Request("POST", job_path(token, "/retry"), repeatable=False)
-        response = yield from self._checked(request)
+        response = yield from self.checked(request)
         return parsed(documents.job, response.json())
 
     def delete(self, token: str) -> Flow[None]:
         """Delete a job that has ended; one that was deleted is deleted."""
         try:
-            yield from self._checked(Request("DELETE", job_path(token)))
+            yield from self.checked(Request("DELETE", job_path(token)))
         except Gone:
             return
 
     def attempts(self, token: str) -> Flow[list[AttemptInfo]]:
         """Return the attempts of a job."""
-        response = yield from self._checked(Request("GET", job_path(token, "/attempts")))
+        response = yield from self.checked(Request("GET", job_path(token, "/attempts")))
         page = parsed(lambda of: of["items"], response.json())
         return [parsed(documents.attempt, item) for item in page]
 
     def logs(self, token: str) -> Stream[LogLine]:
         """Emit the lines of a job's log, up to the newest."""
-        return self._pages(job_path(token, "/logs"), {"limit": "256"}, documents.log_line)
+        return self.pages(job_path(token, "/logs"), {"limit": "256"}, documents.log_line)
 
     def jobs(self, filter_: JobFilter) -> Stream[JobDocument]:
         """Emit the jobs of a list."""
         parameters = {**filter_.parameters(), "limit": str(MAX_PAGE)}
-        return self._pages("/jobs", parameters, documents.job)
+        return self.pages("/jobs", parameters, documents.job)
 
     def errors(
         self, task: str | None, queue: str | None, with_failed_jobs: bool
@@ -243,36 +243,43 @@ class Calls:
         only = "true" if with_failed_jobs else None
         given = {"task": task, "queue": queue, "with_failed_jobs": only}
         parameters = {name: value for name, value in given.items() if value is not None}
-        return self._pages("/errors", parameters, documents.error_group)
+        return self.pages("/errors", parameters, documents.error_group)
 
     def tasks(self) -> Stream[TaskInfo]:
         """Emit the tasks that workers declared."""
-        return self._pages("/tasks", {}, documents.task)
+        return self.pages("/tasks", {}, documents.task)
 
     def queues(self) -> Stream[QueueInfo]:
         """Emit the queues."""
-        return self._pages("/queues", {}, documents.queue)
+        return self.pages("/queues", {}, documents.queue)
 
     def workers(self) -> Stream[WorkerInfo]:
         """Emit the workers."""
-        return self._pages("/workers", {}, documents.worker)
+        return self.pages("/workers", {}, documents.worker)
 
     def task(self, name: str) -> Flow[TaskInfo]:
         """Return one task."""
-        response = yield from self._checked(Request("GET", f"/tasks/{checked_name('task', name)}"))
+        response = yield from self.checked(Request("GET", f"/tasks/{checked_name('task', name)}"))
         return parsed(documents.task, response.json())
 
     def queue(self, name: str) -> Flow[QueueInfo]:
         """Return one queue."""
         path = f"/queues/{checked_name('queue', name)}"
-        response = yield from self._checked(Request("GET", path))
+        response = yield from self.checked(Request("GET", path))
         return parsed(documents.queue, response.json())
 
-    def _pages(self, path: str, parameters: dict[str, str], parse: Callable[[Any], T]) -> Stream[T]:
+    def items(self, path: str, parse: Callable[[Any], T]) -> Stream[T]:
+        """Emit the items of a list that has one page."""
+        response = yield from self.checked(Request("GET", path))
+        for item in parsed(lambda of: of["items"], response.json()):
+            yield Emit(parsed(parse, item))
+
+    def pages(self, path: str, parameters: dict[str, str], parse: Callable[[Any], T]) -> Stream[T]:
+        """Emit the items of a list, page by page."""
         while True:
             query = urlencode(parameters)
             request = Request("GET", f"{path}?{query}" if query else path)
-            response = yield from self._checked(request)
+            response = yield from self.checked(request)
             page = parsed(documents.page, response.json())
             for item in page.items:
                 yield Emit(parsed(parse, item))
@@ -282,7 +289,7 @@ class Calls:
                 return
             parameters = {**parameters, "cursor": page.next_cursor}
 
-    def _checked(self, request: Request) -> Flow[Response]:
+    def checked(self, request: Request) -> Flow[Response]:
         """Return the response, unless it is a problem."""
         response = yield from perform(request, self.clock, self.timeout)
         if response.status >= 300:
