@@ -95,8 +95,7 @@ pub(crate) fn read(json: &str) -> Result<GroupRule, Vec<Violation>> {
     if reader.violations.is_empty() { Ok(rule) } else { Err(reader.violations) }
 }
 
-/// Parses a limit whose JSON was checked; on failure returns everything that is wrong with it. One that limits nothing is wrong:
-/// it would only keep the jobs of the queue in one partition.
+/// Parses a limit whose JSON was checked; on failure returns everything that is wrong with it.
 pub(crate) fn read_limit(json: &str) -> Result<QueueLimit, Vec<Violation>> {
     let (mut limit, mut reader) = (QueueLimit::default(), Reader::default());
     let counts = 1..=u64::from(GroupRule::MAX_JOBS);
@@ -106,9 +105,6 @@ pub(crate) fn read_limit(json: &str) -> Result<QueueLimit, Vec<Violation>> {
             "rate" => limit.own.rate = reader.rate(raw),
             _ => limit.shared = reader.limits(raw),
         }
-    }
-    if reader.violations.is_empty() && limit == QueueLimit::default() {
-        reader.reject("", "expected concurrency, rate or limits; DELETE removes a limit");
     }
     if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }
 }
@@ -122,9 +118,6 @@ pub(crate) fn read_shared(json: &str) -> Result<Limit, Vec<Violation>> {
             "concurrency" => limit.concurrency = reader.count("/concurrency", raw, &counts),
             _ => limit.rate = reader.rate(raw),
         }
-    }
-    if reader.violations.is_empty() && limit == Limit::default() {
-        reader.reject("", "expected concurrency, rate or both; DELETE removes a limit");
     }
     if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }
 }
@@ -202,14 +195,11 @@ impl Reader {
 
     fn limits(&mut self, raw: &RawValue) -> Vec<LimitName> {
         let most = QueueLimit::MAX_SHARED;
-        let names = serde_json::from_str::<Vec<String>>(raw.get()).unwrap_or_default();
-        if !raw.get().starts_with('[')
-            || (names.is_empty() && raw.get().len() > 2)
-            || names.len() > most
-        {
+        let names = serde_json::from_str::<Vec<String>>(raw.get()).ok();
+        let Some(names) = names.filter(|names| names.len() <= most) else {
             self.reject("/limits", format!("expected an array of at most {most} names of limits"));
             return Vec::new();
-        }
+        };
         let mut limits = Vec::new();
         for (at, name) in names.iter().enumerate() {
             match name.parse::<LimitName>() {
@@ -285,14 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_limits_something() {
+    fn a_limit_has_what_it_says() {
         let own = Limit { concurrency: Some(3), rate: None };
         let limit = QueueLimit { own, shared: Vec::new() };
         assert_eq!(read_limit(r#"{"concurrency":3,"rate":null}"#), Ok(limit));
         assert_eq!(read_shared(r#"{"concurrency":3,"rate":null}"#), Ok(own));
         let shared = read_limit(r#"{"limits":["one","two"]}"#).unwrap().shared;
         assert_eq!(shared.iter().map(LimitName::as_str).collect::<Vec<_>>(), ["one", "two"]);
-        for json in ["{}", "null", r#"{"rate":null}"#, r#"{"weight":1}"#, r#"{"concurrency":0}"#] {
+        for json in ["{}", r#"{"limits":[ ]}"#, r#"{"limits":null}"#] {
+            assert_eq!(read_limit(json), Ok(QueueLimit::default()), "{json}");
+        }
+        assert_eq!(read_shared(r#"{"rate":null}"#), Ok(Limit::default()));
+        for json in ["[]", "null", r#"{"weight":1}"#, r#"{"concurrency":0}"#] {
             assert_eq!(read_limit(json).expect_err(json).len(), 1, "{json}");
             assert_eq!(read_shared(json).expect_err(json).len(), 1, "{json}");
         }
@@ -302,7 +296,6 @@ mod tests {
             (r#"["a","b","c"]"#, "/limits"),
             (r#"["a","a"]"#, "/limits/1"),
             (r#"["A"]"#, "/limits/0"),
-            ("[ ]", "/limits"),
         ] {
             let json = format!(r#"{{"concurrency":1,"limits":{limits}}}"#);
             let violations = read_limit(&json).expect_err(&json);

@@ -74,6 +74,7 @@ fn forbid_other_members(document: &mut Value) {
         let property = schemas["Submission"]["properties"][name].clone();
         schemas["ScheduledJobOptions"]["properties"][name] = property;
     }
+    schemas["QueueLimitRequest"]["properties"]["limits"]["uniqueItems"] = json!(true);
     for name in [
         "Submission",
         "ScheduledJobOptions",
@@ -83,6 +84,7 @@ fn forbid_other_members(document: &mut Value) {
         "StreamTicketRequest",
         "GroupRuleRequest",
         "QueueLimitRequest",
+        "SharedLimitRequest",
         "RateRequest",
     ] {
         schemas[name]["additionalProperties"] = json!(false);

@@ -43,7 +43,7 @@ pub(crate) async fn show(app: web::Data<App>, caller: Caller, queue: web::Path<S
     request_body = LimitRequest,
     responses(
         (status = 200, description = "The limit", body = LimitDocument),
-        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it; or no limit of one of these names"),
         (status = 409, description = "Jobs of the queue wait or run where the limit could not apply to them; or it cannot share one of the limits; or another request changes the limit"),
         (status = 422, description = "The limit is invalid; `errors` lists the places"),
     ))]
@@ -109,7 +109,7 @@ pub(crate) async fn change(
         LimitChange::UnknownQueue => return Err(no_such_queue()),
         LimitChange::UnknownLimit => {
             let detail = "there is no limit of one of these names; PUT /limits/{name} makes one";
-            return Err(Problem::violations(vec![Violation::new("/limits", detail)]));
+            return Err(Problem::new(NOT_FOUND, detail));
         }
         LimitChange::SharedByTooMany => {
             return Err(Problem::new(LIMIT_IS_FULL, "sixteen queues share one of these limits"));

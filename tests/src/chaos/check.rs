@@ -95,7 +95,7 @@ impl Evidence {
         self.what_has_ended_stays(&mut report);
         self.attempts_in_children_fail_for_a_reason(&mut report);
         self.rules_of_groups_are_kept(&mut report);
-        self.limit_of_queue_is_kept(&mut report);
+        self.limits_are_kept(&mut report);
         self.jobs_start_in_time_or_expire(&mut report);
         self.locks_are_kept(&mut report);
         let runs = self.runs_of_jobs(&mut report);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::fleet::Fleet;
 use super::orders::{
     LIMITED, LIMITED_RUNNING, NARROW, NARROW_RUNNING, Order, PACED, PACED_BURST, PACED_GAP_MS,
-    QUEUES, TASKS, without_padding,
+    QUEUES, SHARED, SHARED_RUNNING, SHARING, TASKS, without_padding,
 };
 use super::survey::{Ended, Job};
 use super::{Plan, Progress};
@@ -128,7 +128,7 @@ impl Client {
         }
     }
 
-    /// Sets the rules of the groups that have one, and the limit of the queue that has one. No job was submitted yet.
+    /// Sets the rules of the groups and the limits of the queues that have one. No job was submitted yet.
     pub(super) async fn set_rules(&self) -> anyhow::Result<()> {
         let rate = json!({ "starts": 1, "per_ms": PACED_GAP_MS, "burst": PACED_BURST });
         let rules =
@@ -139,9 +139,15 @@ impl Client {
                 self.http.put(url).json(rule).send().await?.error_for_status()?;
             }
         }
-        let url = format!("{}/queues/{LIMITED}/limit", self.url());
-        let limit = json!({ "concurrency": LIMITED_RUNNING });
+        let url = format!("{}/limits/{SHARED}", self.url());
+        let limit = json!({ "concurrency": SHARED_RUNNING });
         self.http.put(url).json(&limit).send().await?.error_for_status()?;
+        for queue in SHARING {
+            let own = (queue == LIMITED).then_some(LIMITED_RUNNING);
+            let limit = json!({ "concurrency": own, "limits": [SHARED] });
+            let url = format!("{}/queues/{queue}/limit", self.url());
+            self.http.put(url).json(&limit).send().await?.error_for_status()?;
+        }
         Ok(())
     }
 

@@ -37,6 +37,10 @@ pub(super) const QUEUES: [&str; 5] =
 /// The queue with a limit, and how many of its jobs may run.
 pub(super) const LIMITED: &str = "work.limited";
 pub(super) const LIMITED_RUNNING: usize = 6;
+/// The limit that this queue and that of the server share, and how many of their jobs may run.
+pub(super) const SHARED: &str = "work";
+pub(super) const SHARING: [&str; 2] = [LIMITED, SERVER_QUEUE];
+pub(super) const SHARED_RUNNING: usize = 9;
 /// Those of the workers without a server, in their order of preference.
 pub(super) const WORKER_QUEUES: &[&str] = QUEUES.first_chunk::<4>().unwrap();
 /// That of the workers with a server.

@@ -57,12 +57,13 @@ def test_groups_have_rules(client: Any, queue: str) -> None:
 
 
 def test_an_invalid_limit_says_where(client: Any, queue: str) -> None:
+    client.submit("echo", 1, queue=f"{queue}.b", delay="1h", group="acme")
     with pytest.raises(crunch.PayloadInvalid) as caught:
         client.limits.put_of_queue(queue, concurrency=0, limits=["None"])
     pointers = [violation.pointer for violation in caught.value.errors]
     assert pointers == ["/concurrency", "/limits/0"]
-    with pytest.raises(crunch.PayloadInvalid):
-        client.limits.put("any")
+    with pytest.raises(crunch.NotFound, match="no limit"):
+        client.limits.put_of_queue(f"{queue}.b", limits=[f"{queue}.none"])
     with pytest.raises(TypeError, match="no such option: weight; known: concurrency, rate"):
         client.limits.put("any", weight=1)
     with pytest.raises(ValueError, match="limit"):

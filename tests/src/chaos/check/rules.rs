@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Evidence;
 use crate::chaos::orders::{
     LIMITED, LIMITED_RUNNING, NARROW, NARROW_RUNNING, Order, PACED, PACED_BURST, PACED_GAP_MS,
+    SHARED, SHARED_RUNNING, SHARING,
 };
 
 /// When an attempt was claimed, and when it was settled or taken back.
@@ -27,12 +28,20 @@ impl Evidence {
         }
     }
 
-    pub(super) fn limit_of_queue_is_kept(&self, report: &mut impl FnMut(&'static str, String)) {
-        let is_limited = |order: &Order| (order.queue() == LIMITED).then_some(());
-        let most = self.attempts_by(is_limited).get(&()).map_or(0, |it| most_at_once(it));
+    pub(super) fn limits_are_kept(&self, report: &mut impl FnMut(&'static str, String)) {
+        let most_in = |queues: &[&str]| {
+            let is_in = |order: &Order| queues.contains(&order.queue()).then_some(());
+            self.attempts_by(is_in).get(&()).map_or(0, |it| most_at_once(it))
+        };
+        let (most, most_together) = (most_in(&[LIMITED]), most_in(&SHARING));
         if most > LIMITED_RUNNING {
             let what = format!("{most} jobs of {LIMITED} ran at once");
             report("no more jobs of a queue run than may", what);
+        }
+        if most_together > SHARED_RUNNING {
+            let what =
+                format!("{most_together} jobs of {SHARING:?}, which share {SHARED}, ran at once");
+            report("no more jobs of queues that share a limit run than may", what);
         }
     }
 
@@ -108,7 +117,7 @@ mod tests {
             evidence.submissions.insert(number, Submission { ids, order, ..Submission::default() });
         }
         let mut broken = Vec::new();
-        evidence.limit_of_queue_is_kept(&mut |promise, _| broken.push(promise));
+        evidence.limits_are_kept(&mut |promise, _| broken.push(promise));
         evidence.rules_of_groups_are_kept(&mut |promise, _| broken.push(promise));
         broken
     }
@@ -128,6 +137,10 @@ mod tests {
         let together = [(5, 9); LIMITED_RUNNING + 1];
         assert_eq!(broken(LIMITED, &together), ["no more jobs of a queue run than may"]);
         assert_eq!(broken(LIMITED, &together[1..]), [""; 0]);
+        let shared = "no more jobs of queues that share a limit run than may";
+        let together = [(5, 9); SHARED_RUNNING + 1];
+        assert!(broken(LIMITED, &together).contains(&shared));
+        assert!(!broken(LIMITED, &together[1..]).contains(&shared));
     }
 
     #[test]
