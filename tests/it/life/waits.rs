@@ -68,7 +68,8 @@ async fn a_handler_puts_its_job_off() {
     let stage = Stage::open().await;
     let options = json!({ "max_attempts": 1 });
     let id = api.submit_with("act", &stage.payload(), &options).await;
-    stage.wait_for_handler().await.send(&json!({ "snooze": 1200 })).await;
+    // Long enough for the other job on a busy machine: the worker has one slot, which this one has again afterwards.
+    stage.wait_for_handler().await.send(&json!({ "snooze": 6000 })).await;
     let is_put_off = |job: &Value| job["status"] == "scheduled" && job["snoozes"] == 1;
     let job = api.wait_for_job(&id, "it is put off", is_put_off).await;
     assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &Value::Null), "{job}");
