@@ -95,28 +95,24 @@ pub(crate) fn read(json: &str) -> Result<GroupRule, Vec<Violation>> {
     if reader.violations.is_empty() { Ok(rule) } else { Err(reader.violations) }
 }
 
-/// Parses a limit whose JSON was checked; on failure returns everything that is wrong with it.
+/// Parses the limit of a queue whose JSON was checked; on failure returns everything that is wrong with it.
 pub(crate) fn read_limit(json: &str) -> Result<QueueLimit, Vec<Violation>> {
-    let (mut limit, mut reader) = (QueueLimit::default(), Reader::default());
-    let counts = 1..=u64::from(GroupRule::MAX_JOBS);
-    for (name, raw) in reader.members(json, "", &LIMIT) {
-        match name.as_str() {
-            "concurrency" => limit.own.concurrency = reader.count("/concurrency", raw, &counts),
-            "rate" => limit.own.rate = reader.rate(raw),
-            _ => limit.shared = reader.limits(raw),
-        }
-    }
-    if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }
+    limit_with(json, &LIMIT)
 }
 
 /// Parses a limit that queues may share, in the same way.
 pub(crate) fn read_shared(json: &str) -> Result<Limit, Vec<Violation>> {
-    let (mut limit, mut reader) = (Limit::default(), Reader::default());
+    limit_with(json, &SHARED).map(|limit| limit.own)
+}
+
+fn limit_with(json: &str, known: &[&str]) -> Result<QueueLimit, Vec<Violation>> {
+    let (mut limit, mut reader) = (QueueLimit::default(), Reader::default());
     let counts = 1..=u64::from(GroupRule::MAX_JOBS);
-    for (name, raw) in reader.members(json, "", &SHARED) {
+    for (name, raw) in reader.members(json, "", known) {
         match name.as_str() {
-            "concurrency" => limit.concurrency = reader.count("/concurrency", raw, &counts),
-            _ => limit.rate = reader.rate(raw),
+            "concurrency" => limit.own.concurrency = reader.count("/concurrency", raw, &counts),
+            "rate" => limit.own.rate = reader.rate(raw),
+            _ => limit.shared = reader.limits(raw),
         }
     }
     if reader.violations.is_empty() { Ok(limit) } else { Err(reader.violations) }

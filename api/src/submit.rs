@@ -162,17 +162,29 @@ impl Accepted {
     }
 }
 
+/// Whether a job that was created before is read with its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Results {
+    Read,
+    Omitted,
+}
+
 /// Converts the answer of the broker; a job that was created before is read, so that the client gets its current state.
 pub(crate) async fn accepted(
     app: &App,
     answer: Result<Enqueued, Error>,
+    results: Results,
 ) -> Result<Accepted, Problem> {
+    let read = async |id| match results {
+        Results::Read => found(app.broker.job(id).await),
+        Results::Omitted => found(app.broker.job_without_result(id).await),
+    };
     match answer {
         Ok(Enqueued::Created(job)) => Ok(Accepted::New(job)),
-        Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Accepted::New),
-        Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Accepted::Replayed),
+        Ok(Enqueued::AlreadyCreated(id)) => read(id).await.map(Accepted::New),
+        Ok(Enqueued::Replayed(id)) => read(id).await.map(Accepted::Replayed),
         Ok(Enqueued::Existing(id) | Enqueued::Replaced(id)) => {
-            found(app.broker.job(id).await).map(Accepted::Existing)
+            read(id).await.map(Accepted::Existing)
         }
         Ok(Enqueued::Conflict) => Err(conflict()),
         Ok(Enqueued::Locked(holder)) => Err(locked(holder)),
@@ -247,7 +259,7 @@ pub(crate) async fn enqueue_one(app: &App, mut job: NewJob) -> Result<Accepted, 
     let permit = app.budgets.turn(job.payload.len()).await?;
     let answer = enqueue_traced(app, std::slice::from_mut(&mut job)).await.pop();
     drop(permit);
-    accepted(app, answer.unwrap_or_else(|| Err(no_answer()))).await
+    accepted(app, answer.unwrap_or_else(|| Err(no_answer())), Results::Read).await
 }
 
 /// Enqueues jobs of one request. If their trace is sampled, this call is a span of it, and the jobs are below that span.

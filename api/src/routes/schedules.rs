@@ -22,7 +22,7 @@ use crate::problem::{
 };
 use crate::schedule::{Misfit, ScheduleRequest, ScheduleSchema, job_of, make};
 use crate::state::App;
-use crate::submit::{Accepted, accepted};
+use crate::submit::{Accepted, Results, accepted};
 use crate::{backfill, body, checks, json};
 
 /// The largest body of a schedule, in bytes: its payload, and room for its other members.
@@ -292,7 +292,7 @@ pub(crate) async fn run_known(
     if !matches!(answer, Enqueued::Locked(_)) {
         record(app, caller, "run-schedule", &known.name, &known.spec).await;
     }
-    accepted(app, Ok(answer)).await
+    accepted(app, Ok(answer), Results::Read).await
 }
 
 /// Makes up for the ticks of a time of the past, one job at a time.

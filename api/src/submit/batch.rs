@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::given::rejected;
 use super::{
-    Accepted, Envelope, accepted, check_fit, check_webhook, may_succeed_later, no_answer,
+    Accepted, Envelope, Results, accepted, check_fit, check_webhook, may_succeed_later, no_answer,
     undeclared_item,
 };
 use crate::auth::Caller;
@@ -91,7 +91,11 @@ pub(crate) async fn submit_batch(
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {
         let outcome = match item {
-            Ok(_) => accepted(app, answers.next().unwrap_or_else(|| Err(no_answer()))).await,
+            Ok(_) => {
+                let answer = answers.next().unwrap_or_else(|| Err(no_answer()));
+                // Any number of them may be the same job: its result is not read and sent again and again.
+                accepted(app, answer, Results::Omitted).await
+            }
             Err(problem) => Err(problem),
         };
         documents.push(ItemDocument::new(outcome, path));
@@ -180,7 +184,7 @@ impl ItemDocument {
         match outcome {
             Ok(accepted) => {
                 let existing = matches!(accepted, Accepted::Existing(_));
-                let job = Box::new(JobDocument::new(accepted.job()));
+                let job = Box::new(JobDocument::listed(accepted.job()));
                 Self::Accepted { status: 202, existing, job }
             }
             Err(problem) => Self::Rejected {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use crunch_common::Pointer;
 use crunch_common::broker::{LockId, Start};
-use crunch_common::job::{GroupName, InvalidUnique, Unique, UniqueBy, UniqueMembers};
+use crunch_common::job::{GroupName, InvalidUnique, OnConflict, Unique, UniqueBy, UniqueMembers};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskDescriptor;
 use serde_json::value::RawValue;
@@ -115,6 +115,13 @@ impl Submission {
             Some(_) => refuse(&format!("unique.{}", wrong.member), wrong.reason),
             None => refuse("delay_ms", format!("its task is unique, and {wrong}")),
         })?;
+        let may_replace = matches!(unique.conflict(), OnConflict::Replace | OnConflict::KeepLatest);
+        if may_replace && self.payload.len() > LARGEST_REPLACEMENT {
+            let detail = format!(
+                "a job that may replace another one has a payload of at most {LARGEST_REPLACEMENT} bytes"
+            );
+            return Err(Problem::violations(vec![Violation::new(base, detail)]));
+        }
         let values = match unique.of() {
             UniqueBy::Key(key) => vec![Bytes::from_static(b"key"), key.as_str().to_owned().into()],
             UniqueBy::Payload if !self.content_type.is_json() => {
@@ -163,6 +170,10 @@ impl Submission {
     }
 }
 
+/// The largest payload of a job that may replace another one, in bytes: the step that does it copies the payload twice, which takes
+/// Redis a millisecond for this many.
+const LARGEST_REPLACEMENT: usize = 256 * 1024;
+
 /// How many bytes of JSON are compared together: a field may contain others, so they may be more than the payload has. A
 /// comparison takes some milliseconds for this many, and 16 times their memory.
 const MOST_COMPARED: usize = 1024 * 1024;
@@ -191,7 +202,7 @@ fn canonical(json: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("the job is unique by this, and it cannot be compared: {error}"))
 }
 
-/// The first whole number that a double does not represent exactly.
+/// The first number whose whole part a double does not represent exactly.
 fn large_integer(json: &str) -> Option<&str> {
     const LARGEST: f64 = 9_007_199_254_740_991.0;
     let mut rest = json;
@@ -203,8 +214,8 @@ fn large_integer(json: &str) -> Option<&str> {
         }
         let end = rest.find(|it: char| !matches!(it, '-' | '+' | '.' | 'e' | 'E' | '0'..='9'));
         let (number, after) = rest.split_at(end.unwrap_or(rest.len()));
-        let is_whole = !number.contains(['.', 'e', 'E']);
-        if is_whole && number.parse::<f64>().is_ok_and(|value| value.abs() > LARGEST) {
+        let digits = number.split(['e', 'E']).next().unwrap_or_default();
+        if digits.parse::<f64>().is_ok_and(|value| value.abs() > LARGEST) {
             return Some(number);
         }
         rest = after;

@@ -93,18 +93,20 @@ fn parse_rate(text: &str) -> Result<(u32, Duration), String> {
 impl RuleArguments {
     /// As the body of a request; `None` if nothing is given.
     fn body(&self) -> Option<Value> {
-        let mut members = Map::new();
-        let mut add = |name: &str, value: Value| {
-            if !value.is_null() {
-                members.insert(name.to_owned(), value);
-            }
-        };
-        add("weight", json!(self.weight));
-        add("concurrency", json!(self.concurrency));
-        add("rate", self.rate.body());
-        add("max_queued", json!(self.max_queued));
-        (!members.is_empty()).then_some(Value::Object(members))
+        body([
+            ("weight", json!(self.weight)),
+            ("concurrency", json!(self.concurrency)),
+            ("rate", self.rate.body()),
+            ("max_queued", json!(self.max_queued)),
+        ])
     }
+}
+
+/// A body with the members that are given; `None` if none is.
+pub(super) fn body<const N: usize>(all: [(&str, Value); N]) -> Option<Value> {
+    let given = all.into_iter().filter(|(_, value)| !value.is_null());
+    let members: Map<_, _> = given.map(|(name, value)| (name.to_owned(), value)).collect();
+    (!members.is_empty()).then_some(Value::Object(members))
 }
 
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {

@@ -3,10 +3,10 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Session;
-use super::groups::{RateArguments, rate};
+use super::groups::{RateArguments, body, rate};
 use super::list::finish;
 use crate::client::Request;
 use crate::completion;
@@ -38,14 +38,11 @@ impl Arguments {
     /// As the body of a request, which replaces the limit before; `None` if nothing is given.
     fn body(&self) -> Option<Value> {
         let shared = if self.share.is_empty() { Value::Null } else { json!(self.share) };
-        let all = [
+        body([
             ("concurrency", json!(self.concurrency)),
             ("rate", self.rate.body()),
             ("limits", shared),
-        ];
-        let given = all.into_iter().filter(|(_, value)| !value.is_null());
-        let members: Map<_, _> = given.map(|(name, value)| (name.to_owned(), value)).collect();
-        (!members.is_empty()).then_some(Value::Object(members))
+        ])
     }
 }
 

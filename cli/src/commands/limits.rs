@@ -2,10 +2,10 @@
 
 use clap::Args;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Session;
-use super::groups::{RateArguments, rate};
+use super::groups::{RateArguments, body, rate};
 use super::limit::state;
 use super::list::finish;
 use crate::client::Request;
@@ -33,10 +33,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// As the body of a request, which replaces the limit before; `None` if nothing is given.
     fn body(&self) -> Option<Value> {
-        let all = [("concurrency", json!(self.concurrency)), ("rate", self.rate.body())];
-        let given = all.into_iter().filter(|(_, value)| !value.is_null());
-        let members: Map<_, _> = given.map(|(name, value)| (name.to_owned(), value)).collect();
-        (!members.is_empty()).then_some(Value::Object(members))
+        body([("concurrency", json!(self.concurrency)), ("rate", self.rate.body())])
     }
 }
 

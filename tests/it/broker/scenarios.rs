@@ -2,6 +2,7 @@
 //! can detect a broken function.
 
 use crunch_tests::RedisServer;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crunch_common::broker::{
@@ -50,6 +51,9 @@ mod sweeps;
 mod waking;
 mod watching;
 mod webhooks;
+mod world;
+
+pub(crate) use world::World;
 
 /// How long a worker holds a claim, unless a scenario says otherwise.
 const LEASE: Duration = Duration::from_secs(10);
@@ -57,204 +61,16 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How many jobs may wait in a queue.
 const MAX_QUEUE_DEPTH: u64 = 1000;
 
-/// The state of one scenario: its own key space, one worker, and a clock that only `advance_clock` moves.
-pub(crate) struct World {
-    pub(crate) broker: Broker,
-    pub(crate) redis: MultiplexedConnection,
-    prefix: String,
-    redis_url: String,
-    /// The functions that the broker uses.
-    library: Library,
-    worker: WorkerId,
-    number: u64,
-    busy: usize,
-    tasks: TaskNames,
-    /// How long it holds its claims.
-    lease: Duration,
-    /// When it saw that nothing was due.
-    quiet_at: Option<Timestamp>,
-    /// What its next heartbeats add to the history.
-    counts: Option<NumberedCounts>,
-    /// What an operator requested, in the reply to its last heartbeat.
-    wanted: Option<WorkerState>,
-    now: u64,
-}
-
-impl World {
-    pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
-        let connection = redis.connect().await;
-        let config = BrokerConfig {
-            redis_url: redis.url().parse().unwrap(),
-            key_prefix: prefix.parse().unwrap(),
-            max_queue_depth: MAX_QUEUE_DEPTH,
-            ..BrokerConfig::default()
-        };
-        let broker = Broker::with_library(&config, library.clone()).unwrap();
-        let now = Timestamp::now().unix_ms();
-        let mut world = Self {
-            broker,
-            redis: connection,
-            prefix: prefix.into(),
-            redis_url: redis.url(),
-            library,
-            worker: WorkerId::generate(),
-            number: 0,
-            busy: 0,
-            tasks: TaskNames::default(),
-            lease: LEASE,
-            quiet_at: None,
-            counts: None,
-            wanted: None,
-            now,
-        };
-        world.advance_clock(0).await;
-        world
-    }
-
-    async fn advance_clock(&mut self, ms: u64) {
-        self.now += ms;
-        let () =
-            redis::cmd("SET").arg(CLOCK).arg(self.now).query_async(&mut self.redis).await.unwrap();
-    }
-
-    fn key(&self, tail: &str) -> String {
-        format!("{}:{{0}}:{tail}", self.prefix)
-    }
-
-    /// Runs a command on a key of the partition, by hand.
-    async fn tamper(&mut self, command: &str, tail: &str, arguments: &[&str]) -> redis::Value {
-        let key = self.key(tail);
-        let mut command = redis::cmd(command);
-        command.arg(key).arg(arguments).query_async(&mut self.redis).await.unwrap()
-    }
-
-    fn job(&self, payload: impl Into<bytes::Bytes>) -> NewJob {
-        NewJob {
-            id: self.broker.new_id(None),
-            task: "story".parse().unwrap(),
-            queue: "story".parse().unwrap(),
-            priority: Priority::Normal,
-            start: Start::Now,
-            payload: payload.into(),
-            options: options(),
-            retention: None,
-            idempotency: None,
-            durability: Durability::MEMORY,
-            webhook: None,
-            indexes: Vec::new(),
-            lock: None,
-            schedule: None,
-        }
-    }
-
-    async fn submit(&self, jobs: &[NewJob]) -> Check {
-        self.broker
-            .enqueue(jobs)
-            .await
-            .into_iter()
-            .try_for_each(|answer| answer.map(|_| ()).map_err(|error| error.to_string()))
-    }
-
-    async fn claim(&mut self, want: usize) -> Result<Exchanged, String> {
-        self.exchange(Vec::new(), want).await
-    }
-
-    async fn exchange(
-        &mut self,
-        settlements: Vec<Settlement>,
-        want: usize,
-    ) -> Result<Exchanged, String> {
-        self.exchange_with_queues(vec!["story".parse().unwrap()], settlements, want).await
-    }
-
-    async fn exchange_with_queues(
-        &mut self,
-        queues: Vec<QueueName>,
-        settlements: Vec<Settlement>,
-        want: usize,
-    ) -> Result<Exchanged, String> {
-        self.number += 1;
-        let exchange = Exchange {
-            worker: self.worker,
-            number: self.number,
-            lease: self.lease,
-            tasks: self.tasks.clone(),
-            queues,
-            settlements,
-            want,
-            busy: self.busy,
-        };
-        let exchanged = self.broker.exchange(Partition::default(), &exchange).await;
-        let mut exchanged = exchanged.map_err(|error| error.to_string())?;
-        for claim in exchanged.claims.iter_mut().filter(|claim| claim.payload_is_to_come) {
-            let payload = self.broker.claimed_payload(claim.lease.key()).await;
-            let payload = payload.map_err(|error| error.to_string())?;
-            claim.job.payload.bytes = payload.ok_or("a claimed job has no payload")?;
-        }
-        Ok(exchanged)
-    }
-
-    /// The worker sends a heartbeat that names these leases.
-    async fn heartbeat(&mut self, leases: &[LeaseKey]) -> Result<Vec<Verdict>, String> {
-        let info = WorkerInfo { slots: 1, ..WorkerInfo::of_this_process() };
-        let heartbeat = Heartbeat {
-            worker: self.worker,
-            lease: self.lease,
-            info: &info,
-            busy: leases.len(),
-            leases,
-            quiet_at: self.quiet_at,
-            counts: self.counts.as_ref(),
-        };
-        let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        self.wanted = answer.wanted;
-        Ok(answer.verdicts)
-    }
-
-    /// How many jobs of these queues may be claimed at normal priority.
-    async fn ready_count(&mut self, queues: &[&str]) -> u64 {
-        let mut sum = 0;
-        for queue in queues {
-            sum += self.query_number("LLEN", &format!("queue:{queue}:ready:normal")).await;
-        }
-        sum
-    }
-
-    /// Advances the clock second by second, with a sweep in each and without heartbeats.
-    async fn sweep_for_seconds(&mut self, seconds: u64) -> Check {
-        for _ in 0..seconds {
-            self.advance_clock(1000).await;
-            self.broker
-                .sweep(Partition::default(), None)
-                .await
-                .map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-
-    async fn read_job(&self, id: JobId) -> Result<JobRecord, String> {
-        match self.broker.job(id).await.map_err(|error| error.to_string())? {
-            Lookup::Found(job) => Ok(job),
-            other => Err(format!("the job does not exist: {other:?}")),
-        }
-    }
-
-    /// How long an ended job is kept from now on.
-    async fn kept_ms(&self, id: JobId) -> Result<u64, String> {
-        let expires = self.read_job(id).await?.expires_at.ok_or("the job does not expire")?;
-        Ok(expires.unix_ms() - self.now)
-    }
-
-    /// The answer of a command on one key, as a number.
-    async fn query_number(&mut self, command: &str, tail: &str) -> u64 {
-        let key = self.key(tail);
-        redis::cmd(command).arg(key).query_async(&mut self.redis).await.unwrap()
-    }
-}
-
 fn ensure(holds: bool, what: &str) -> Check {
     if holds { Ok(()) } else { Err(format!("expected: {what}")) }
+}
+
+/// Calls a function in a stack frame of its own: the scenarios in one would be too large for the stack.
+fn boxed<'a, F: Future>(
+    start: impl FnOnce(&'a mut World) -> F,
+    world: &'a mut World,
+) -> Pin<Box<F>> {
+    Box::pin(start(world))
 }
 
 macro_rules! scenarios {
@@ -265,7 +81,7 @@ macro_rules! scenarios {
         /// Runs the scenario of that name.
         pub(crate) async fn run_scenario(name: &str, world: &mut World) -> Check {
             match name {
-                $($name => Box::pin($file::$scenario(world)).await,)*
+                $($name => boxed($file::$scenario, world).await,)*
                 _ => panic!("no scenario is called {name:?}"),
             }
         }
@@ -334,6 +150,9 @@ scenarios! {
     "a lock may be free once its job starts" => locks::until_start,
     "a lock for a time outlives its job" => locks::for_a_time,
     "a job that waits is replaced by a new one" => locks::replaced,
+    "a replaced job holds its lock until when the latest one says" => locks::replaced_until,
+    "the second of two jobs with one lock does not delay the first" => locks::delayed_together,
+    "one of two jobs whose holders are gone gets the lock" => followers::lost_holders,
     "a job that is ready keeps its place when it is replaced" => locks::replaced_in_place,
     "a job that is replaced may be due earlier" => locks::replaced_earlier,
     "a large payload replaces another one" => locks::replaced_large,
@@ -458,7 +277,6 @@ scenarios! {
     "a heartbeat stops a process that lacks a feature in use" => layout::lacking_in_heartbeat,
     "a sweep stops a process that lacks a feature in use" => layout::lacking_in_sweep,
     // The slowest are last: a mutant runs them in order until one detects it.
-    "shared limits are bounded" => shared_limits::bounds,
     "a sweep finds what is due in one of many queues, and visits the others in turn" => sweeps::many_queues,
     "queues in which nothing is due are visited in rounds" => sweeps::rounds,
     "a queue with many due jobs is visited until all are promoted" => sweeps::many_jobs,
@@ -469,6 +287,7 @@ scenarios! {
     "new queues are refused at the limit, and known ones go on" => limits::names,
     "an empty queue is removed an hour after its last use, and not after its first" => limits::last_use,
     "new tasks are refused at the limit, and declared ones are renewed" => limits::tasks,
+    "shared limits are bounded" => shared_limits::bounds,
 }
 
 /// Runs every scenario with functions whose text was edited.

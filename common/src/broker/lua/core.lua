@@ -60,7 +60,7 @@ local fast = {}
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
     parked = NONE, finished = NONE, unfinished = NONE, failures = NONE, entered = NONE, left = NONE, freed = NONE, unblocked = NONE,
-    claiming = NONE, turns = NONE, limits = NONE, shared = NONE, memory = false, features = false }, Writes)
+    claiming = NONE, turns = NONE, rooms = NONE, limits = NONE, shared = NONE, memory = false, features = false }, Writes)
 end
 
 function Writes:later(write)
@@ -210,7 +210,7 @@ function Writes:commit()
   self.count, self.variadic, self.groups, self.messages, self.dues = 0, NONE, NONE, NONE, NONE
   self.finished, self.unfinished, self.failures = NONE, NONE, NONE
   self.entered, self.left, self.freed, self.unblocked = NONE, NONE, NONE, NONE
-  self.claiming, self.turns, self.limits = NONE, NONE, NONE
+  self.claiming, self.turns, self.rooms = NONE, NONE, NONE
 end
 
 -- What every job has, in the order of the words in the field `state`; '-' means none. One field, because a step reads and

@@ -183,7 +183,7 @@ local OMITTED = { 'payload', 'payload_large', 'priority', 'deadline', 'start_by'
 
 -- Gives a job that waits, and that no worker ever claimed, all that a new submission says, so that it is the latest. It keeps
 -- its id, the time of its submission and, if it is ready, its place and priority; else it is due when the new one would be, but
--- no later than its longest time after its submission.
+-- no later than its longest time after its submission. Its lock is held until when the new one says, unless that is for a time.
 local function replace(w, p, call, id, job, name, extras, spec, payload, most)
   local created, queue = int(created_at(job)), call.queues[job.queue]
   local due = math.min(due_of(call.time, extras) or 0, num(created) + num(most))
@@ -194,6 +194,10 @@ local function replace(w, p, call, id, job, name, extras, spec, payload, most)
   local fields = fields_of(w, p, call, job, extras, due, created .. string.match(spec, ' .*'), payload)
   if extras.prestored then
     fields[#fields + 1], fields[#fields + 2] = 'payload_large', redis.call('HGET', name, 'payload_large')
+  end
+  if select(2, locks.of(job)) ~= 'time' and select(2, locks.of(extras)) ~= 'time' then
+    job.unique = string.match(extras.unique, '^%S+ %S+')
+    fields[#fields + 1], fields[#fields + 2] = 'unique', job.unique
   end
   indexes.change(w, p, id, before, job.indexes)
   if had_limit or waits.limit(job) then waits.list_instead(w, p, id, job) end
@@ -317,7 +321,7 @@ local function wakes(p, now, queue)
   if queue.due <= now then return not queue.waits end
   if queue.due > now + 2000 then return false end
   local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
-  return not first[2] or tonumber(first[2]) > queue.due
+  return not first[2] or tonumber(first[2]) >= queue.due
 end
 
 -- Accepts or rejects the jobs of a call, and wakes workers for them. Returns the reply of the call.

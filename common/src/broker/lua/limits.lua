@@ -91,34 +91,36 @@ do
     return count
   end
 
-  -- How many jobs may start now by one limit.
-  local function read_room(w, p, now, limit)
-    local rule = limit.rule
-    limit.room = math.huge
-    if rule.concurrency then limit.room = rule.concurrency - count_running(p, limit) end
-    if not rule.gap then return end
-    limit.arrival = limits.arrival(w, now, limit.rates, rule, limit.name)
-    limit.room = math.min(limit.room, math.floor(rule.burst - math.max(limit.arrival - now, 0) / rule.gap))
+  -- How many jobs may start now by one limit, and its arrival time. Read once in a step, whichever queue asks.
+  local function room_of(w, p, now, limit)
+    if w.rooms[limit] then return w.rooms[limit] end
+    local rule, room = limit.rule, { left = math.huge }
+    if rule.concurrency then room.left = rule.concurrency - count_running(p, limit) end
+    if rule.gap then
+      room.arrival = limits.arrival(w, now, limit.rates, rule, limit.name)
+      room.left = math.min(room.left, math.floor(rule.burst - math.max(room.arrival - now, 0) / rule.gap))
+    end
+    if w.rooms == NONE then w.rooms = {} end
+    w.rooms[limit] = room
+    return room
   end
 
-  -- How many jobs of a queue may start now. Read once in a step; `limits.start` counts on.
+  -- How many jobs of a queue may start now; `limits.start` counts on.
   function limits.room(w, p, now, queue)
-    local room = math.huge
-    for _, limit in ipairs(limits_of(w, p, queue)) do
-      if not limit.room then read_room(w, p, now, limit) end
-      room = math.min(room, limit.room)
-    end
-    return room
+    local left = math.huge
+    for _, limit in ipairs(limits_of(w, p, queue)) do left = math.min(left, room_of(w, p, now, limit).left) end
+    return left
   end
 
   -- Records that this many jobs of a queue start, after `limits.room`. A sweep visits each queue of a limit when its rate allows the
   -- next one.
   function limits.start(w, p, now, queue, count)
     for _, limit in ipairs(count > 0 and limits_of(w, p, queue) or NONE) do
-      limit.room = limit.room - count
-      if limit.arrival then
-        limit.arrival = limits.arrive(w, now, limit.rates, limit.rule, limit.name, limit.arrival, count)
-        for _, other in ipairs(limit.queues) do w:due(p, other, limits.next_start(now, limit.rule, limit.arrival)) end
+      local room = room_of(w, p, now, limit)
+      room.left = room.left - count
+      if room.arrival then
+        room.arrival = limits.arrive(w, now, limit.rates, limit.rule, limit.name, room.arrival, count)
+        for _, other in ipairs(limit.queues) do w:due(p, other, limits.next_start(now, limit.rule, room.arrival)) end
       end
     end
   end

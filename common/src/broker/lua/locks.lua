@@ -11,7 +11,7 @@
 local locks = {}
 do
   -- The lock of a job, and until when it is held; nil if it has none.
-  function locks.of(job) return string.match(job.unique or '', '^(%x+) (%l+)$') end
+  function locks.of(job) return string.match(job.unique or '', '^(%x+) (%l+)') end
 
   -- The holder of a lock and its follower, or nil: what the key contains.
   function locks.named(p, digest)

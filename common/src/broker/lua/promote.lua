@@ -19,7 +19,11 @@ local function still_follows(w, p, now, id, job)
   if not locks.follows(job) then return false end
   local digest = locks.of(job)
   local holder = digest and locks.holder(p, digest)
-  if not holder then locks.take(w, p, id, job) end
+  if not holder then
+    locks.take(w, p, id, job)
+    -- Another follower that is due in this call finds it held.
+    w:commit()
+  end
   if not holder or holder == id then return false end
   w:add('ZADD', key.delayed(p, job.queue), int(now + FOLLOWER_LOOK_MS), id)
   return true

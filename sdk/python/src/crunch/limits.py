@@ -65,6 +65,10 @@ class Limits:
         """List the groups of a queue, the one whose turn is next first."""
         return self._client._stream(self._limits.groups(queue))
 
+    def rule_of_each(self, queue: str) -> RuleInfo | None:
+        """Return the rule of each group without one of its own."""
+        return self._client._run(self._limits.rule_of_each(queue))
+
     def put_rule(
         self, queue: str, group: str | None = None, **options: Unpack[RuleOptions]
     ) -> RuleInfo:
@@ -117,6 +121,10 @@ class AsyncLimits:
     def groups(self, queue: str) -> AsyncIterator[GroupInfo]:
         """List the groups of a queue, the one whose turn is next first."""
         return self._client._stream(self._limits.groups(queue))
+
+    async def rule_of_each(self, queue: str) -> RuleInfo | None:
+        """Return the rule of each group without one of its own."""
+        return await self._client._run(self._limits.rule_of_each(queue))
 
     async def put_rule(
         self, queue: str, group: str | None = None, **options: Unpack[RuleOptions]

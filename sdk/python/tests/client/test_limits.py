@@ -56,6 +56,19 @@ def test_groups_have_rules(client: Any, queue: str) -> None:
     assert list(client.limits.groups(queue)) == []
 
 
+@pytest.mark.parametrize("group", [".", "..", "a.b", "%2E", "a/../b", "?", "#"])
+def test_a_group_may_have_any_name(client: Any, queue: str, group: str) -> None:
+    each = client.limits.put_rule(queue, concurrency=9)
+    client.limits.put_rule(queue, group, concurrency=1)
+    assert [it.name for it in client.limits.groups(queue) if it.own_rule] == [group]
+    client.limits.delete_rule(queue, group)
+    assert client.limits.rule_of_each(queue) == each
+    client.limits.delete_rule(queue)
+    assert client.limits.rule_of_each(queue) is None
+    with pytest.raises(ValueError, match="group"):
+        client.limits.delete_rule(queue, "")
+
+
 def test_an_invalid_limit_says_where(client: Any, queue: str) -> None:
     client.submit("echo", 1, queue=f"{queue}.b", delay="1h", group="acme")
     with pytest.raises(crunch.PayloadInvalid) as caught:

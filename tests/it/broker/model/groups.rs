@@ -68,7 +68,7 @@ fn room((concurrency, gap, burst): Limit, running: usize, arrival: Option<f64>, 
     concurrency.saturating_sub(running).min(starts.max(0.0).floor() as usize)
 }
 
-/// The arrival time after so many starts.
+/// The arrival time after that many starts.
 fn arrival_after((_, gap, _): Limit, arrival: Option<f64>, count: usize, now: u64) -> f64 {
     arrival.unwrap_or(0.0).max(now as f64) + count as f64 * f64::from(gap)
 }

@@ -65,6 +65,12 @@ impl Model {
         job.start_within = new.times.start_within_ms;
         job.start_by = new.times.start_within_ms.map(|ms| due + ms);
         job.overdue_at = None;
+        if let (Some(own), Some(its)) = (&mut job.unique, new.unique)
+            && !matches!(own.until, Until::Time(_))
+            && !matches!(its.until, Until::Time(_))
+        {
+            own.until = its.until;
+        }
         job.list_limit();
         if job.status == Status::Queued {
             return;

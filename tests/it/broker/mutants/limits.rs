@@ -5,8 +5,8 @@ use super::Mutant;
 pub(super) const MUTANTS: &[Mutant] = &[
     (
         "the limit of a queue does not count what runs",
-        "limit.room = rule.concurrency - count_running(p, limit) end",
-        "limit.room = rule.concurrency end",
+        "room.left = rule.concurrency - count_running(p, limit) end",
+        "room.left = rule.concurrency end",
     ),
     (
         "a queue may start one job more than its limit",
@@ -15,8 +15,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "the limit of a queue has no rate",
-        "limit.room = math.min(limit.room, math.floor(rule.burst -",
-        "limit.room = math.min(limit.room, math.floor(1e9 -",
+        "room.left = math.min(room.left, math.floor(rule.burst -",
+        "room.left = math.min(room.left, math.floor(1e9 -",
     ),
     (
         "the burst of a queue is one start smaller",
@@ -45,7 +45,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "no sweep visits a queue when its rate allows the next start",
-        "        for _, other in ipairs(limit.queues) do w:due(p, other, limits.next_start(now, limit.rule, limit.arrival)) end\n",
+        "        for _, other in ipairs(limit.queues) do w:due(p, other, limits.next_start(now, limit.rule, room.arrival)) end\n",
         "",
     ),
     (
@@ -64,12 +64,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "has_parked_for(p, call, queue))",
     ),
     (
-        "nobody is told when the rate of a queue allows the next start",
+        "nobody learns when the rate of a queue allows the next start",
         "return earlier(first_time({ key.delayed_groups(p, queue) }), limits.waits_until(w, p, now, queue))",
         "return first_time({ key.delayed_groups(p, queue) })",
     ),
     (
-        "every worker is told when a rate allows the next start",
+        "every worker comes when a rate allows the next start",
         "if worker and not is_own and num(time) <= next_time and now <= num(time) + LATE_MS then return false end",
         "",
     ),
@@ -166,7 +166,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "what one queue starts does not count for the next one in the same call",
-        "      limit.room = limit.room - count\n",
+        "      room.left = room.left - count\n",
         "",
     ),
     (
@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "only the first limit of a queue applies",
-        "      room = math.min(room, limit.room)\n    end\n    return room",
-        "      return limit.room\n    end\n    return room",
+        "do left = math.min(left, room_of(w, p, now, limit).left) end",
+        "do return room_of(w, p, now, limit).left end",
     ),
     (
         "only the queue that started a job is visited when a shared rate allows the next start",

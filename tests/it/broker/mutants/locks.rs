@@ -205,8 +205,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a follower of a holder that is gone does not get the lock",
-        "  if not holder then locks.take(w, p, id, job) end\n",
-        "",
+        "    locks.take(w, p, id, job)\n    -- Another follower",
+        "    -- Another follower",
     ),
     ("a retry by hand does not ask the lock", "  if holder then return { -3, holder } end\n", ""),
     ("a redrive does not ask the lock", " or is_locked_out(w, p, id, job) then", " then"),
@@ -254,5 +254,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "an audit takes a job that started for one without its lock",
         " or (ends == 'start' and job.epoch) then return true end",
         " then return true end",
+    ),
+    (
+        "a replaced job holds its lock as long as before",
+        "    job.unique = string.match(extras.unique, '^%S+ %S+')\n    fields[#fields + 1], fields[#fields + 2] = 'unique', job.unique\n",
+        "",
+    ),
+    (
+        "two jobs whose holders are gone both get the lock",
+        "    -- Another follower that is due in this call finds it held.\n    w:commit()\n",
+        "",
+    ),
+    (
+        "the second of two jobs with one lock delays the first",
+        "tonumber(first[2]) >= queue.due",
+        "tonumber(first[2]) > queue.due",
     ),
 ];

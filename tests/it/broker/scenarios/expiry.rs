@@ -83,11 +83,11 @@ pub(super) async fn waiting(world: &mut World) -> Check {
 pub(super) async fn claimed(world: &mut World) -> Check {
     world.set_each(GroupRule { concurrency: Some(1), ..GroupRule::default() }).await?;
     world.advance_clock(10_000).await;
-    let told = to_start(job_with_webhook(world, &[Status::Canceled]));
+    let noticed = to_start(job_with_webhook(world, &[Status::Canceled]));
     let (plain, grouped, next) =
         (world.job_to_start(), to_start(world.grouped("a")), world.grouped("a"));
-    let (expired, last) = ([told.id, plain.id, grouped.id], next.id);
-    world.submit(&[told, plain, grouped, next]).await?;
+    let (expired, last) = ([noticed.id, plain.id, grouped.id], next.id);
+    world.submit(&[noticed, plain, grouped, next]).await?;
     world.advance_clock(5000).await;
     let claims = world.claim(9).await?.claims;
     ensure(claims.len() == 1 && claims[0].job.id == last, "the next one of the group is claimed")?;

@@ -140,6 +140,23 @@ pub(super) async fn lost_holder(world: &mut World) -> Check {
     ensure(world.is_created(&other).await?, "a lock without a holder is free")
 }
 
+/// Of two jobs that wait for holders whose records are gone, one gets the lock.
+pub(super) async fn lost_holders(world: &mut World) -> Check {
+    let unique = on(OnConflict::KeepLatest);
+    world.lease = Duration::from_secs(600);
+    let jobs = [(); 4].map(|()| world.unique("a", &unique));
+    for pair in jobs.chunks(2) {
+        ensure(world.is_created(&pair[0]).await?, "a job is created")?;
+        world.claim_only().await?;
+        ensure(world.is_created(&pair[1]).await?, "another one waits for it")?;
+        world.tamper("DEL", &format!("job:{}", pair[0].id), &[]).await;
+    }
+    world.advance_clock(60_000).await;
+    world.broker.sweep(Partition::default(), None).await.map_err(text)?;
+    world.claim_only().await?;
+    Ok(())
+}
+
 /// A job that is retried by hand needs its lock again.
 pub(super) async fn retried(world: &mut World) -> Check {
     let unique = Unique::by_payload();

@@ -206,6 +206,33 @@ pub(super) async fn replaced(world: &mut World) -> Check {
     ensure(world.is_created(&next).await?, "then a new job is created")
 }
 
+/// A job that is replaced holds its lock until when the latest one says.
+pub(super) async fn replaced_until(world: &mut World) -> Check {
+    let replace = on(OnConflict::Replace).max_wait(Duration::from_secs(60));
+    let [end, start] = [on(OnConflict::KeepLatest), replace];
+    for (key, [first, next], waits) in [("a", [&start, &end], true), ("b", [&end, &start], false)] {
+        let first = world.unique(key, first);
+        ensure(world.is_created(&first).await?, "the first job is created")?;
+        let replaced = world.answer(&world.unique(key, next)).await?;
+        ensure(replaced == Enqueued::Replaced(first.id), "it is replaced")?;
+        world.claim_only().await?;
+        ensure(world.is_created(&world.unique(key, next)).await?, "then a new one is created")?;
+        let claimed = world.claim(9).await?.claims.len();
+        ensure(claimed == usize::from(!waits), "which waits for its end, or does not")?;
+        world.expect_findings("").await?;
+    }
+    Ok(())
+}
+
+/// The second of two jobs with one lock in a call does not keep workers from the first.
+pub(super) async fn delayed_together(world: &mut World) -> Check {
+    let start = Start::After(Duration::from_millis(600));
+    let [first, next] =
+        [(); 2].map(|()| NewJob { start, ..world.unique("a", &Unique::by_payload()) });
+    world.submit(&[first, next]).await?;
+    ensure(world.take_wake_token().await, "a worker is woken for a job that is due soon")
+}
+
 /// A job that is ready keeps its place and its priority.
 pub(super) async fn replaced_in_place(world: &mut World) -> Check {
     let unique = on(OnConflict::Replace).max_wait(Duration::from_secs(60));
@@ -223,9 +250,8 @@ pub(super) async fn replaced_in_place(world: &mut World) -> Check {
 
     let holder = world.unique("b", &Unique::by_payload());
     ensure(world.is_created(&holder).await?, "a lock that is held until the end")?;
-    let newer = world.unique("b", &unique);
-    ensure(world.answer(&newer).await? == Enqueued::Replaced(holder.id), "its job is replaced")?;
     world.claim_only().await?;
+    let newer = world.unique("b", &unique);
     ensure(world.answer(&newer).await? == Enqueued::Locked(holder.id), "not once it runs")
 }
 

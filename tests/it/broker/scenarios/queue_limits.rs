@@ -123,7 +123,7 @@ pub(super) async fn rates(world: &mut World) -> Check {
     ensure(exchanged.next_due == Some(Duration::from_millis(100)), "until the next may start")?;
     let _ = world.take_wake_token().await;
     let other = std::mem::replace(&mut world.worker, WorkerId::generate());
-    ensure(world.claim(9).await?.next_due.is_none(), "another worker is not told the time")?;
+    ensure(world.claim(9).await?.next_due.is_none(), "another worker does not learn the time")?;
     ensure(!world.take_wake_token().await, "and nobody is woken")?;
     world.advance_clock(100).await;
     ensure(world.claim(9).await?.claims.len() == 1, "one starts when the rate allows it")?;

@@ -184,7 +184,7 @@ pub(super) async fn several(world: &mut World) -> Check {
     ensure(world.shared("both").await?.queues.is_empty(), "a new one has no queues")
 }
 
-/// Only so many queues share a limit, and only so many limits are shared.
+/// At most sixteen queues share a limit, and at most a hundred limits are in a partition.
 pub(super) async fn bounds(world: &mut World) -> Check {
     let _ = world.set_shared("both", Some(concurrency(1))).await?;
     let queue = |number: usize| format!("q{number}").parse::<QueueName>().unwrap();

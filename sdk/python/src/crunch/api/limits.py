@@ -194,6 +194,12 @@ class LimitCalls:
         """Emit the groups of a queue."""
         return self._calls.pages(_queue(queue, "/groups"), {}, _group)
 
+    def rule_of_each(self, queue: str) -> Flow[RuleInfo | None]:
+        """Return the rule of each group."""
+        request = Request("GET", _queue(queue, "/groups?limit=1"))
+        response = yield from self._calls.checked(request)
+        return parsed(lambda of: optional(_rule, of["each"]), response.json())
+
     def put_rule(self, queue: str, group: str | None, given: RuleOptions) -> Flow[RuleInfo]:
         """Set the rule of a group, or of each."""
         request = _put(_group_path(queue, group), _body(given, RuleOptions))
@@ -222,4 +228,9 @@ def _queue(queue: str, rest: str) -> str:
 
 
 def _group_path(queue: str, group: str | None) -> str:
-    return _queue(queue, "/groups" if group is None else f"/groups/{quote(group, safe='')}")
+    if group is None:
+        return _queue(queue, "/groups")
+    if not group:
+        raise ValueError("group: a name has 1 to 128 bytes")
+    # HTTP libraries take "." and ".." for steps in the path: to the rule of each group, or the queue.
+    return _queue(queue, f"/groups/{quote(group, safe='').replace('.', '%2E')}")

@@ -70,11 +70,13 @@ class SubmitOptions(TypedDict, total=False):
     """What goes with `traceparent`."""
 
 
-def _duration(name: str, value: Any) -> int:
+def duration_ms(name: str, value: Any) -> int:
+    """Return a duration as the API has it."""
     return checked_duration(name, value, min_ms=0)
 
 
-def _time(name: str, value: Any) -> str:
+def time_text(name: str, value: Any) -> str:
+    """Return a time as the API has it."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ValueError(f"{name}: {value!r} is not a datetime with a time zone")
     return value.isoformat()
@@ -98,24 +100,28 @@ def _webhook(name: str, value: Any) -> dict[str, Any]:
     return {"url": value.url, "events": list(value.events)}
 
 
-def _as_it_is(_name: str, value: Any) -> Any:
+def as_it_is(_name: str, value: Any) -> Any:
+    """Return what the API has as it is."""
     return value
 
 
+Converters: TypeAlias = "Mapping[str, tuple[str, Callable[[str, Any], Any]]]"
+"""By the name of an option: its member in a body, and what makes the value of that."""
+
 # In a fixed order: a repeated submission must have the same query to be the same request.
-_MEMBERS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
-    "queue": ("queue", _as_it_is),
-    "priority": ("priority", _as_it_is),
-    "group": ("group", _as_it_is),
+_MEMBERS: Final[Converters] = {
+    "queue": ("queue", as_it_is),
+    "priority": ("priority", as_it_is),
+    "group": ("group", as_it_is),
     "unique": ("unique", checked_unique),
-    "delay": ("delay_ms", _duration),
-    "run_at": ("run_at", _time),
-    "timeout": ("timeout_ms", _duration),
-    "deadline": ("deadline_ms", _duration),
-    "start_within": ("start_within_ms", _duration),
-    "max_attempts": ("max_attempts", _as_it_is),
-    "retention": ("retention_ms", _duration),
-    "durability": ("durability", _as_it_is),
+    "delay": ("delay_ms", duration_ms),
+    "run_at": ("run_at", time_text),
+    "timeout": ("timeout_ms", duration_ms),
+    "deadline": ("deadline_ms", duration_ms),
+    "start_within": ("start_within_ms", duration_ms),
+    "max_attempts": ("max_attempts", as_it_is),
+    "retention": ("retention_ms", duration_ms),
+    "durability": ("durability", as_it_is),
     "metadata": ("metadata", _labels),
     "webhook": ("webhook", _webhook),
 }
@@ -129,9 +135,14 @@ def members(options: SubmitOptions) -> dict[str, Any]:
     if unknown := given.keys() - _MEMBERS.keys() - set(_HEADERS):
         names, known = ", ".join(sorted(unknown)), ", ".join((*_MEMBERS, *_HEADERS))
         raise TypeError(f"no such option: {names}; known: {known}")
+    return converted(_MEMBERS, given)
+
+
+def converted(converters: Converters, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that are given as members of a body."""
     return {
         member: convert(name, given[name])
-        for name, (member, convert) in _MEMBERS.items()
+        for name, (member, convert) in converters.items()
         if given.get(name) is not None
     }
 

@@ -12,11 +12,9 @@ from crunch.api import documents, options
 from crunch.api.documents import JobDocument, optional, parsed, time
 from crunch.api.http import JSON, Request
 from crunch.api.options import SubmitOptions
-from crunch.worker.values import Duration, checked_duration, checked_name
+from crunch.worker.values import Duration, checked_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from crunch.api.calls import Calls
     from crunch.api.http import Flow, Stream
 
@@ -147,45 +145,28 @@ def _pause(of: Any) -> SchedulePause:
     return SchedulePause(time(of["at"]), of["code"], of["reason"])
 
 
-def _as_it_is(_name: str, value: Any) -> Any:
-    return value
-
-
-def _duration(name: str, value: Any) -> int:
-    return checked_duration(name, value, min_ms=0)
-
-
-def _time(name: str, value: Any) -> str:
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise ValueError(f"{name}: {value!r} is not a datetime with a time zone")
-    return value.isoformat()
-
-
-_MEMBERS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
-    "cron": ("cron", _as_it_is),
-    "every": ("every_ms", _duration),
-    "time_zone": ("time_zone", _as_it_is),
-    "jitter": ("jitter_ms", _duration),
-    "start_at": ("start_at", _time),
-    "end_at": ("end_at", _time),
-    "missed": ("missed", _as_it_is),
-    "missed_at_most": ("missed_at_most", _as_it_is),
-    "missed_within": ("missed_within_ms", _duration),
-    "overlap": ("overlap", _as_it_is),
+_MEMBERS: Final[options.Converters] = {
+    "cron": ("cron", options.as_it_is),
+    "every": ("every_ms", options.duration_ms),
+    "time_zone": ("time_zone", options.as_it_is),
+    "jitter": ("jitter_ms", options.duration_ms),
+    "start_at": ("start_at", options.time_text),
+    "end_at": ("end_at", options.time_text),
+    "missed": ("missed", options.as_it_is),
+    "missed_at_most": ("missed_at_most", options.as_it_is),
+    "missed_within": ("missed_within_ms", options.duration_ms),
+    "overlap": ("overlap", options.as_it_is),
 }
 
 
 def body(task: str, payload: bytes, given: ScheduleOptions) -> bytes:
     """Return the body of a PUT, with a payload that is JSON."""
-    all_given: dict[str, Any] = dict(given)
-    own = {name: all_given.pop(name, None) for name in _MEMBERS}
-    job: SubmitOptions = all_given  # type: ignore[assignment]
+    job: SubmitOptions = {  # type: ignore[assignment]
+        name: value for name, value in given.items() if name not in _MEMBERS
+    }
     if options.headers(job):
         raise TypeError("the jobs of a schedule have no traceparent or tracestate")
-    document: dict[str, Any] = {"task": checked_name("task", task)}
-    for name, (member, convert) in _MEMBERS.items():
-        if own[name] is not None:
-            document[member] = convert(name, own[name])
+    document = {"task": checked_name("task", task), **options.converted(_MEMBERS, given)}
     if members := options.members(job):
         document["job"] = members
     head = json.dumps(document)[:-1].encode()
