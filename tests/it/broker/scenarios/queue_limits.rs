@@ -100,6 +100,9 @@ pub(super) async fn lost(world: &mut World) -> Check {
     // It was lost twice, and runs alone. The worker is not idle, so it is reserved for that job, but only once it may start.
     world.busy = 1;
     ensure(!world.claim(9).await?.reserved, "nobody waits for a job that may not start")?;
+    world.busy = 0;
+    ensure(world.claim(9).await?.claims.is_empty(), "and an idle worker does not start it")?;
+    world.busy = 1;
     let first = std::mem::replace(&mut world.worker, long);
     let done = other.lease.complete(Payload::json("1"));
     let _ = world.exchange_with_queues(vec![], vec![done], 0).await?;
