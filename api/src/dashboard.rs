@@ -18,6 +18,7 @@ mod groups;
 mod job;
 mod jobs;
 mod kept;
+mod limits;
 mod login;
 mod overview;
 mod page;
@@ -172,6 +173,7 @@ async fn page(
         ["queues", name] => Box::pin(queues::one(&dashboard.last_hour, app, viewer, name)).await,
         ["queues", name, "groups"] => groups::list(app, viewer, name, query).await,
         ["queues", name, "rule"] => groups::form(app, viewer, name, query).await,
+        ["limits"] => limits::list(app, viewer).await,
         ["queues", name, "purge"] => queues::confirm_purge(app, viewer, name).await,
         ["jobs"] => jobs::list(app, viewer, query).await,
         ["jobs", "new"] => submission::page(app, viewer, query).await,

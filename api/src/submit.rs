@@ -30,7 +30,7 @@ pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema, WebhookSchema};
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Scope};
 use crate::catalog::Catalog;
 use crate::checks;
 use crate::document::JobDocument;
@@ -151,6 +151,14 @@ impl Accepted {
         }
     }
 
+    /// How the caller sees its job. One that holds the lock may be of somebody else.
+    pub(crate) fn document_for(&self, caller: &Caller) -> fn(JobRecord) -> JobDocument {
+        match self {
+            Self::Existing(_) if !caller.has(Scope::Read) => JobDocument::for_submitter,
+            _ => JobDocument::new,
+        }
+    }
+
     /// Adds the header that says why the job is not a new one.
     pub(crate) fn write_to(&self, response: &mut HttpResponseBuilder) {
         let name = match self {
@@ -233,7 +241,7 @@ pub(crate) enum Location {
 
 /// Enqueues one job and answers 202 with its document; 200 if the client waits for its end, and it ends in time.
 pub(crate) async fn submit_one(
-    app: &App,
+    (app, caller): (&App, &Caller),
     job: NewJob,
     location: Location,
     preference: &WaitPreference,
@@ -241,6 +249,7 @@ pub(crate) async fn submit_one(
     let accepted = enqueue_one(app, job).await?;
     let mut response = HttpResponse::Accepted();
     accepted.write_to(&mut response);
+    let document = accepted.document_for(caller);
     let job = wait_for_end(app, accepted.job(), preference).await;
     let ended = preference.time_limit.is_some() && job.status.is_terminal();
     if ended {
@@ -251,7 +260,7 @@ pub(crate) async fn submit_one(
     if !ended {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
-    Ok(response.json(JobDocument::new(job)))
+    Ok(response.json(document(job)))
 }
 
 /// Enqueues one job.

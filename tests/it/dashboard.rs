@@ -2,6 +2,7 @@
 
 mod access;
 pub(crate) mod browser;
+mod limits;
 mod live;
 mod pages;
 mod schedules;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crunch_common::job::Payload;
-use crunch_worker::{JobContext, Task, TaskError};
+use crunch_worker::{Batch, JobContext, Task, TaskError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -35,10 +35,23 @@ pub fn all() -> Vec<Task> {
         }),
         Task::blocking("die", die),
         Task::new("fail", fail),
+        Task::batched("gather", Batch::of(3).linger(Batch::MAX_LINGER), gather),
         Task::new("hog", hog),
         Task::raw("return_bytes", return_bytes),
     ];
     tasks.into_iter().chain(rare).collect()
+}
+
+/// Returns to each job of a batch the ids of all; one with the payload `fail` fails.
+async fn gather(
+    jobs: Vec<(JobContext, Value)>,
+) -> Result<Vec<Result<Value, TaskError>>, TaskError> {
+    let ids: Vec<_> = jobs.iter().map(|(job, _)| job.id().to_string()).collect();
+    let outcome = |(_, payload): &(JobContext, Value)| match payload == "fail" {
+        true => Err(TaskError::permanent("as requested")),
+        false => Ok(json!(ids)),
+    };
+    Ok(jobs.iter().map(outcome).collect())
 }
 
 /// Payload of `act`: the address of the stage.

@@ -193,7 +193,7 @@ fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending 
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "panicked without a message".to_owned())

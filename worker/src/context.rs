@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Reported};
-use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
+use crunch_common::job::{ContentType, GroupName, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use crunch_consumer::Slot;
@@ -65,6 +65,7 @@ struct JobDetails {
     id: JobId,
     epoch: Epoch,
     task: TaskName,
+    group: Option<GroupName>,
     attempt: u32,
     max_attempts: u32,
     metadata: Metadata,
@@ -125,6 +126,7 @@ impl JobContext {
             id: job.id,
             epoch: job.epoch,
             task: job.task.clone(),
+            group: job.options.group.clone(),
             attempt: job.attempt,
             max_attempts: job.options.max_attempts,
             metadata: job.options.metadata.clone(),
@@ -161,6 +163,10 @@ impl JobContext {
         self.slot.clone()
     }
 
+    pub(crate) fn lease_key(&self) -> LeaseKey {
+        LeaseKey { id: self.job.id, epoch: self.job.epoch }
+    }
+
     /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
     ///
     /// ```
@@ -189,6 +195,22 @@ impl JobContext {
     #[must_use]
     pub fn task(&self) -> &TaskName {
         &self.job.task
+    }
+
+    /// Returns the group of the job, such as a customer, if it has one.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn import(job: JobContext, rows: Vec<String>) -> Result<usize, TaskError> {
+    ///     let customer = job.group().ok_or_else(|| TaskError::permanent("there is no customer"))?;
+    ///     job.log(format!("{} rows of {customer}", rows.len()));
+    ///     Ok(rows.len())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn group(&self) -> Option<&GroupName> {
+        self.job.group.as_ref()
     }
 
     /// Returns the number of this charged attempt, from 1.

@@ -51,6 +51,7 @@
 
 mod attempt;
 mod availability;
+mod batch;
 mod check_channel;
 mod commands;
 mod config;
@@ -85,6 +86,7 @@ pub mod tasks;
 pub mod testing;
 mod worker;
 
+pub use batch::Batch;
 pub use check_channel::CheckError;
 pub use commands::InvalidCommands;
 pub use config::Queues;

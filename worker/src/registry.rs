@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crunch_common::broker::TaskNames;
 use crunch_common::queue::QueueName;
@@ -77,6 +78,16 @@ impl Registry {
     pub(crate) fn bound_results(&mut self, default: u64) {
         for task in self.tasks.values_mut() {
             Arc::make_mut(task).descriptor.max_result.get_or_insert(default);
+        }
+    }
+
+    /// Lets batches have no more jobs than there are slots: no more can be collected.
+    pub(crate) fn bound_batches(&self, slots: usize) {
+        for task in self.tasks.values() {
+            let Some(most) = &task.batch else { continue };
+            if most.fetch_min(slots.max(1), Ordering::Relaxed) > slots {
+                tracing::info!(task = %task.descriptor.name, slots, "batches have no more jobs than the worker has slots (CRUNCH_WORKER_CONCURRENCY)");
+            }
         }
     }
 

@@ -156,6 +156,7 @@ impl Services {
             tracing::info!(worker.id = %worker, "worker started, its tasks are those of its servers");
             return Ok(());
         }
+        registry.bound_batches(slots);
         let queues = self.queues(&registry);
         let listed = (names(tasks.iter().map(|task| &task.name)), names(queues.queues()));
         tracing::info!(worker.id = %worker, slots, tasks = listed.0, queues = listed.1, "worker started");

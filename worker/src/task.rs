@@ -6,6 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crunch_common::job::Payload;
 use crunch_common::schema::Validator;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use crate::JobContext;
+use crate::batch::{Batch, Call, Collector};
 use crate::handler::{Handler, HandlerFuture, TaskError};
 
 /// A task and the handler that runs it.
@@ -42,6 +44,8 @@ pub struct Task {
     pub(crate) handler: Arc<dyn Handler>,
     /// The declared schema of results, compiled.
     pub(crate) result: Option<Arc<Validator>>,
+    /// With how many jobs a batch is full, if it runs in batches.
+    pub(crate) batch: Option<Arc<AtomicUsize>>,
 }
 
 impl fmt::Debug for Task {
@@ -167,6 +171,104 @@ impl Task {
         })
     }
 
+    /// Creates a task whose async function is called with many jobs at once: for what costs as much for many as for one,
+    /// such as a statement of a database. JSON in, JSON out.
+    ///
+    /// It returns an outcome for each job, in their order, or an error with which all of them end. A job that must stop
+    /// leaves the batch if that has not begun; see [`JobContext::cancellation`] of each otherwise.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use crunch_worker::testing::Attempt;
+    /// use crunch_worker::{Batch, JobContext, Task, TaskError};
+    ///
+    /// /// Inserts all rows with one statement.
+    /// async fn insert(
+    ///     jobs: Vec<(JobContext, String)>,
+    /// ) -> Result<Vec<Result<usize, TaskError>>, TaskError> {
+    ///     let outcome = |(_, row): (JobContext, String)| match row.as_str() {
+    ///         "" => Err(TaskError::permanent("an empty row")),
+    ///         row => Ok(row.len()),
+    ///     };
+    ///     Ok(jobs.into_iter().map(outcome).collect())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let batch = Batch::of(100).linger(Duration::from_millis(20));
+    /// let attempt = Attempt::of(Task::batched("rows.insert", batch, insert));
+    /// // One call, after 20 ms.
+    /// let (one, other) =
+    ///     tokio::join!(attempt.clone().payload("a").run(), attempt.payload("").run());
+    /// assert_eq!(one.json::<usize>(), 1);
+    /// assert!(!other.error().unwrap().retryable);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Task::new`].
+    pub fn batched<I, O, Run, Running>(name: &str, batch: Batch, run: Run) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        Run: Fn(Vec<(JobContext, I)>) -> Running + Send + Sync + 'static,
+        Running: Future<Output = Result<Vec<Result<O, TaskError>>, TaskError>> + Send + 'static,
+    {
+        let run = Arc::new(run);
+        Self::collecting(name, batch, move |jobs| {
+            let run = run.clone();
+            Box::pin(async move { run(jobs).await.map(encode_all) })
+        })
+    }
+
+    /// Creates a CPU-bound task that runs many jobs in one call, such as a model: the function runs on a separate thread.
+    /// Otherwise like [`Task::batched`].
+    ///
+    /// ```
+    /// use crunch_worker::{Batch, JobContext, Task, TaskError};
+    ///
+    /// fn classify(
+    ///     jobs: Vec<(JobContext, Vec<f32>)>,
+    /// ) -> Result<Vec<Result<u8, TaskError>>, TaskError> {
+    ///     Ok(jobs.iter().map(|(_, pixels)| Ok((pixels.iter().sum::<f32>() > 0.5).into())).collect())
+    /// }
+    ///
+    /// let task = Task::batched_blocking("digits.classify", Batch::of(64), classify);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Task::new`].
+    pub fn batched_blocking<I, O, Run>(name: &str, batch: Batch, run: Run) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize,
+        Run: Fn(Vec<(JobContext, I)>) -> Result<Vec<Result<O, TaskError>>, TaskError>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let run = Arc::new(run);
+        Self::collecting(name, batch, move |jobs| {
+            let run = run.clone();
+            Box::pin(on_own_thread(move || run(jobs).map(encode_all)))
+        })
+    }
+
+    fn collecting<I: DeserializeOwned + Send + 'static>(
+        name: &str,
+        batch: Batch,
+        call: impl Fn(Vec<(JobContext, I)>) -> Call + Send + Sync + 'static,
+    ) -> Self {
+        let collector = Arc::new(Collector::new(batch, call));
+        let most = Some(collector.most());
+        let task = Self::of(name, move |job, payload| {
+            let collector = collector.clone();
+            Box::pin(async move { collector.run(job, input(&payload)?).await })
+        });
+        Self { batch: most, ..task }
+    }
+
     fn of<Run>(name: &str, run: Run) -> Self
     where
         Run: Fn(JobContext, Payload) -> HandlerFuture + Send + Sync + 'static,
@@ -198,7 +300,7 @@ impl Task {
         let schema = descriptor.result_schema.as_ref();
         // A schema that was parsed compiles; one that was not is declared unchanged, and nothing is checked here.
         let result = schema.and_then(|schema| schema.compile().ok()).map(Arc::new);
-        Self { descriptor, handler, result }
+        Self { descriptor, handler, result, batch: None }
     }
 
     /// Returns its name.
@@ -226,6 +328,13 @@ fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {
 
 fn encode<O: Serialize>(output: &O) -> Result<Payload, TaskError> {
     Ok(Payload::json(serde_json::to_vec(output)?))
+}
+
+/// Encodes the outcome of each job of a batch.
+fn encode_all<O: Serialize>(
+    outcomes: Vec<Result<O, TaskError>>,
+) -> Vec<Result<Payload, TaskError>> {
+    outcomes.into_iter().map(|outcome| outcome.and_then(|output| encode(&output))).collect()
 }
 
 /// Runs `work` on a separate thread, so that it cannot block the async runtime or its thread pool. A panic there is

@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crunch_common::Shutdown;
-use crunch_common::job::{JobId, Metadata, Partition, Payload};
+use crunch_common::job::{GroupName, JobId, Metadata, Partition, Payload};
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -89,6 +89,7 @@ pub struct Attempt {
     id: JobId,
     payload: Payload,
     metadata: Metadata,
+    group: Option<GroupName>,
     number: u32,
     cancel_after: Option<Duration>,
     shut_down_after: Option<Duration>,
@@ -120,6 +121,7 @@ impl Attempt {
             id: JobId::generate(Partition::default()),
             payload: Payload::json("null"),
             metadata: Metadata::default(),
+            group: None,
             number: 1,
             cancel_after: None,
             shut_down_after: None,
@@ -205,6 +207,30 @@ impl Attempt {
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into()).expect("a label in a test is valid");
         self
+    }
+
+    /// Sets the group of the job.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn customer(job: JobContext, (): ()) -> Result<Option<String>, TaskError> {
+    ///     Ok(job.group().map(ToString::to_string))
+    /// }
+    ///
+    /// let report = Attempt::of(Task::new("customer", customer)).group("acme").run().await;
+    /// assert_eq!(report.json::<String>(), "acme");
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If the API would reject it.
+    #[must_use]
+    pub fn group(self, group: &str) -> Self {
+        let group = group.parse().expect("the name of a group in a test is valid");
+        Self { group: Some(group), ..self }
     }
 
     /// Sets which attempt this is, from 1. A failure of the task's last one is not retried.

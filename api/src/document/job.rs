@@ -152,6 +152,21 @@ impl JobDocument {
         Self::new(job).without_result("list")
     }
 
+    /// Creates what one who may not read jobs sees of a job that somebody else may have submitted: no text of its worker
+    /// or its client.
+    pub(crate) fn for_submitter(job: JobRecord) -> Self {
+        Self {
+            progress: None,
+            progress_message: None,
+            worker: None,
+            error: None,
+            error_group: None,
+            waiting_for: None,
+            metadata: Metadata::default(),
+            ..Self::new(job).without_result("scope")
+        }
+    }
+
     /// Returns the document with its result omitted for `reason`.
     pub(crate) fn without_result(self, reason: &'static str) -> Self {
         let omitted = self.result_size.map(|_| reason);

@@ -142,9 +142,9 @@ words! {
 words! {
     /// Why a result is not in the document. `too_large`: more than 64 KiB; `not_json`: bytes of another type; `not_utf8`,
     /// `too_deep` (more than 64 levels), `lone_surrogate` and `number_out_of_range`: not every JSON parser could read the
-    /// document; `list`: lists contain no results; `message_size`: the message would have 20 000 bytes or more.
+    /// document; `list`: lists contain no results; `scope`: the key may not read jobs; `message_size`: the message would have 20 000 bytes or more.
     OmittedWord as "ResultOmitted":
-        ["too_large", "not_json"].into_iter().chain(UNREADABLE).chain(["list", "message_size"])
+        ["too_large", "not_json"].into_iter().chain(UNREADABLE).chain(["list", "scope", "message_size"])
 }
 
 words! {

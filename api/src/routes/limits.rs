@@ -115,7 +115,7 @@ fn document(caller: &Caller, limit: &SharedLimit) -> SharedLimitDocument {
     SharedLimitDocument::new(limit, |queue| caller.may_use(queue))
 }
 
-fn may_see(caller: &Caller, limit: &SharedLimit) -> bool {
+pub(crate) fn may_see(caller: &Caller, limit: &SharedLimit) -> bool {
     caller.queues().is_none() || limit.status.queues.iter().any(|queue| caller.may_use(queue))
 }
 

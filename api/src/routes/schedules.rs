@@ -247,10 +247,11 @@ pub(crate) async fn run(app: web::Data<App>, caller: Caller, name: web::Path<Str
     let accepted = run_known(&app, &caller, &known).await?;
     let mut response = HttpResponse::Accepted();
     accepted.write_to(&mut response);
+    let document = accepted.document_for(&caller);
     let job = accepted.job();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     response.insert_header((header::LOCATION, app.public_url.job(job.id)));
-    Ok(response.json(JobDocument::new(job)))
+    Ok(response.json(document(job)))
 }
 
 pub(crate) async fn run_known(

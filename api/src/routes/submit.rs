@@ -62,7 +62,7 @@ pub(crate) async fn by_envelope(
         submission.into_job((&app, &caller), (&declared.task, "/payload"), idempotency).await?;
     app.limits.count(&caller, &request)?;
     preference.take_place(&app.places, &caller);
-    submit_one(&app, job, Location::Job, &preference).await
+    submit_one((&app, &caller), job, Location::Job, &preference).await
 }
 
 /// Submits a job of the task in the path; the body is its payload.
@@ -152,7 +152,7 @@ async fn by_payload(
     let job = submission.into_job((app, caller), (&task.task, ""), idempotency).await?;
     app.limits.count(caller, request)?;
     preference.take_place(&app.places, caller);
-    submit_one(app, job, location, &preference).await
+    submit_one((app, caller), job, location, &preference).await
 }
 
 /// Submits many jobs, independent of each other: up to 1000 in one document, or any number as lines.

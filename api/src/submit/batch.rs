@@ -98,7 +98,7 @@ pub(crate) async fn submit_batch(
             }
             Err(problem) => Err(problem),
         };
-        documents.push(ItemDocument::new(outcome, path));
+        documents.push(ItemDocument::new(outcome, sender.caller, path));
     }
     Ok(answer(documents))
 }
@@ -180,11 +180,12 @@ fn answer(items: Vec<ItemDocument>) -> HttpResponse {
 }
 
 impl ItemDocument {
-    fn new(outcome: Result<Accepted, Problem>, path: &str) -> Self {
+    fn new(outcome: Result<Accepted, Problem>, caller: &Caller, path: &str) -> Self {
         match outcome {
             Ok(accepted) => {
                 let existing = matches!(accepted, Accepted::Existing(_));
-                let job = Box::new(JobDocument::listed(accepted.job()));
+                let document = accepted.document_for(caller);
+                let job = Box::new(document(accepted.job()).without_result("list"));
                 Self::Accepted { status: 202, existing, job }
             }
             Err(problem) => Self::Rejected {

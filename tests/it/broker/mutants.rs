@@ -95,7 +95,10 @@ const THREADS: usize = 4;
 
 #[test]
 fn every_broken_function_is_detected() {
-    let mutants = MUTANTS.concat();
+    let word = std::env::var_os("CRUNCH_TEST_MUTANTS").unwrap_or_default();
+    let word = word.to_string_lossy();
+    let mutants: Vec<_> =
+        MUTANTS.concat().into_iter().filter(|(name, ..)| name.contains(&*word)).collect();
     let mutants = &mutants;
 
     let detected = std::thread::scope(|scope| {

@@ -14,6 +14,7 @@ fn pages(job: &str) -> Vec<String> {
         "/queues",
         "/queues/t",
         "/queues/t/groups",
+        "/limits",
         "/jobs",
         "/jobs?status=queued",
         "/errors",

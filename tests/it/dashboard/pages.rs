@@ -31,7 +31,7 @@ fn assert_inert(html: &str, path: &str) {
 }
 
 /// Paths below the root, and the status of their pages.
-const PAGES: [(&str, u16); 45] = [
+const PAGES: [(&str, u16); 46] = [
     ("", 200),
     ("/queues", 200),
     ("/queues/echo", 200),
@@ -43,6 +43,7 @@ const PAGES: [(&str, u16); 45] = [
     ("/queues/echo/rule?each=1", 200),
     ("/queues/none/groups", 404),
     ("/queues/none/rule", 404),
+    ("/limits", 200),
     ("/queues?after=b", 200),
     ("/jobs", 200),
     ("/jobs?status=failed&queue=echo&task=&error=", 200),

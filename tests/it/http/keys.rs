@@ -428,6 +428,42 @@ async fn assert_lists_show_only_own_queues(keyed: &ApiWithKeys, all: &str, some:
 }
 
 #[tokio::test]
+async fn a_key_that_may_not_read_sees_only_the_status_of_a_job_that_holds_its_lock() {
+    let mut keyed = ApiWithKeys::start(&[]).await;
+    let admin = keyed.create_key(&["--scopes", "admin"]).await;
+    let submitter = keyed.create_key(&["--scopes", "submit"]).await;
+    let _worker = keyed.stack.worker_process(1, &[("CRUNCH_WORKER_QUEUES", "echo")]);
+    let job = json!({
+        "task": "echo", "queue": "echo", "payload": "secret", "metadata": { "a": "secret" },
+        "unique": { "key": "a", "for_ms": 600_000 },
+    });
+    let id = keyed.post(&admin, "/jobs", &job).await.json()["id"].as_str().unwrap().to_owned();
+    eventually("the job ends", async || {
+        let job = keyed.send(&admin, "GET", &format!("/jobs/{id}")).await.json();
+        (job["result"] == "secret").then_some(())
+    })
+    .await;
+
+    let mine = json!({ "task": "echo", "queue": "echo", "payload": 1, "unique": { "key": "a" } });
+    let batch = json!({ "jobs": [mine] });
+    for (key, sees) in [(&admin, true), (&submitter, false)] {
+        let one = keyed.post(key, "/jobs", &mine).await;
+        assert_eq!((one.status.as_u16(), one.header("crunch-existing")), (202, "true"));
+        let (one, many) = (one.json(), keyed.post(key, "/jobs/batch", &batch).await);
+        assert_eq!(many.json()["items"][0]["existing"], true);
+        for job in [&one, &many.json()["items"][0]["job"]] {
+            assert_eq!((&job["id"], &job["status"]), (&json!(id), &json!("succeeded")), "{job}");
+            assert_eq!(
+                (job.to_string().contains("secret"), job["worker"].is_string()),
+                (sees, sees)
+            );
+        }
+        let omitted = if sees { Value::Null } else { json!("scope") };
+        assert_eq!(one["result_omitted"], omitted);
+    }
+}
+
+#[tokio::test]
 async fn without_keys_an_api_on_loopback_is_open() {
     let (_stack, api) = super::api_without_workers().await;
     let answer = api.send(api.request(Method::GET, "/jobs").bearer_auth("crk_nonsense")).await;

@@ -11,6 +11,7 @@ fn job() -> (JobContext, LeaseKey) {
         id,
         epoch: lease.epoch,
         task: "task".parse().unwrap(),
+        group: None,
         attempt: 1,
         max_attempts: 1,
         metadata: Metadata::default(),

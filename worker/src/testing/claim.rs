@@ -29,7 +29,7 @@ impl Attempt {
                 content_type: self.payload.content_type.clone(),
                 payload_size: self.payload.bytes.len() as u64,
                 metadata: self.metadata.clone(),
-                group: None,
+                group: self.group.clone(),
                 trace: None,
             },
             payload: self.payload.clone(),

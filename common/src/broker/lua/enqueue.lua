@@ -178,12 +178,20 @@ local function fields_of(w, p, call, job, extras, due, spec, payload)
   return fields
 end
 
+-- Claims an idempotency key for a job.
+local function claim_key(w, p, call, id, extras)
+  local claimed = id .. ' ' .. extras.fingerprint
+  call.seen[extras.digest] = claimed
+  w:call('SET', key.idempotency(p, extras.digest), claimed, 'PX', extras.keep)
+end
+
 -- The fields that a submission may leave out.
 local OMITTED = { 'payload', 'payload_large', 'priority', 'deadline', 'start_by', 'retention', 'webhook', 'indexes' }
 
 -- Gives a job that waits, and that no worker ever claimed, all that a new submission says, so that it is the latest. It keeps
 -- its id, the time of its submission and, if it is ready, its place and priority; else it is due when the new one would be, but
--- no later than its longest time after its submission. Its lock is held until when the new one says, unless that is for a time.
+-- no later than its longest time after its submission. Its lock is held until when the new one says, unless that is for a time. The
+-- idempotency key of the new one is its key too.
 local function replace(w, p, call, id, job, name, extras, spec, payload, most)
   local created, queue = int(created_at(job)), call.queues[job.queue]
   local due = math.min(due_of(call.time, extras) or 0, num(created) + num(most))
@@ -198,6 +206,11 @@ local function replace(w, p, call, id, job, name, extras, spec, payload, most)
   if select(2, locks.of(job)) ~= 'time' and select(2, locks.of(extras)) ~= 'time' then
     job.unique = string.match(extras.unique, '^%S+ %S+')
     fields[#fields + 1], fields[#fields + 2] = 'unique', job.unique
+  end
+  if extras.digest then claim_key(w, p, call, id, extras) end
+  if extras.keep then
+    job.keep_until = int(math.max(num(job.keep_until), call.time + num(extras.keep)))
+    fields[#fields + 1], fields[#fields + 2] = 'keep_until', job.keep_until
   end
   indexes.change(w, p, id, before, job.indexes)
   if had_limit or waits.limit(job) then waits.list_instead(w, p, id, job) end
@@ -242,13 +255,6 @@ local function rejection(w, p, call, name, run, extras, spec, payload)
   if not queue.known and not make_known(p, call, queue) then return { -4 } end
   queue.room = queue.room - 1
   return nil, queue
-end
-
--- Claims an idempotency key for a job.
-local function claim_key(w, p, call, id, extras)
-  local claimed = id .. ' ' .. extras.fingerprint
-  call.seen[extras.digest] = claimed
-  w:call('SET', key.idempotency(p, extras.digest), claimed, 'PX', extras.keep)
 end
 
 -- Gives a new job its lock. If another job holds it, returns when this one is looked at, which waits for that.

@@ -289,13 +289,13 @@ local function first_finished(members, most)
 end
 
 -- Makes room in a nearly full Redis: the ended jobs of a queue that expire next are removed early, but never the dead
--- letters. Returns how many.
+-- letters, nor those that hold a lock. Returns how many.
 local function make_room(w, p, queue, most)
   local removed, ids = 0, first_finished(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1), most)
   for at = 1, math.min(#ids, most) do
     local id = ids[at]
     local job = read_job(p, id)
-    if job and (job.status == 'succeeded' or job.status == 'canceled') then
+    if job and (job.status == 'succeeded' or job.status == 'canceled') and not locks.outlives(p, id, job) then
       to_tombstone(w, p, id, job, 'trimmed')
       removed = removed + 1
     end

@@ -101,6 +101,12 @@ do
     return holder == id or follower == id
   end
 
+  -- Whether a job that ended holds its lock still, for a time.
+  function locks.outlives(p, id, job)
+    local digest, ends = locks.of(job)
+    return ends == 'time' and (locks.named(p, digest)) == id
+  end
+
   -- What a lock names that it should not: its holder, or its follower; nil if all is well. A time ends, anything else does not.
   function locks.wrongly_named(p, digest)
     local holder, follower = locks.named(p, digest)

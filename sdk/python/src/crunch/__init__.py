@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from crunch.errors import Violation as Violation
     from crunch.errors import WaitTimeout as WaitTimeout
     from crunch.unique import Unique as Unique
+    from crunch.worker.batches import batched as batched
     from crunch.worker.declaration import Backoff as Backoff
     from crunch.worker.declaration import Task as Task
     from crunch.worker.declaration import task as task
@@ -93,6 +94,7 @@ _HOMES = {
     "Unreachable": "crunch.errors",
     "Violation": "crunch.errors",
     "WaitTimeout": "crunch.errors",
+    "batched": "crunch.worker.batches",
     "current_job": "crunch.worker.job",
     "task": "crunch.worker.declaration",
 }

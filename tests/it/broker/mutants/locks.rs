@@ -261,6 +261,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
     ),
     (
+        "a job that replaces another one leaves no idempotency key",
+        "  if extras.digest then claim_key(w, p, call, id, extras) end\n  if extras.keep",
+        "  if extras.keep",
+    ),
+    (
+        "a job that is replaced is kept no longer than before",
+        "    fields[#fields + 1], fields[#fields + 2] = 'keep_until', job.keep_until\n",
+        "",
+    ),
+    ("room is made of jobs that hold a lock", " and not locks.outlives(p, id, job) then", " then"),
+    (
         "two jobs whose holders are gone both get the lock",
         "    -- Another follower that is due in this call finds it held.\n    w:commit()\n",
         "",

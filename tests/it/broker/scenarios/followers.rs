@@ -52,6 +52,17 @@ pub(super) async fn follows(world: &mut World) -> Check {
     ensure(world.is_created(&reject).await?, "until it has ended")
 }
 
+/// A job that ends while it waits for the holder is not named any more.
+pub(super) async fn follower_ends(world: &mut World) -> Check {
+    let unique = on(OnConflict::KeepLatest);
+    let jobs = [(); 2].map(|()| world.unique("a", &unique));
+    ensure(world.is_created(&jobs[0]).await?, "the first job is created")?;
+    world.claim_only().await?;
+    ensure(world.is_created(&jobs[1]).await?, "another one waits for it")?;
+    world.broker.cancel(jobs[1].id).await.map_err(text)?;
+    world.expect_findings("").await.map(|_| ())
+}
+
 /// However the holder ends, and whichever of the two ends first.
 pub(super) async fn every_end(world: &mut World) -> Check {
     let unique = on(OnConflict::KeepLatest);
@@ -207,6 +218,29 @@ pub(super) async fn idempotent(world: &mut World) -> Check {
     world.complete(claim).await?;
     let again = NewJob { id: world.broker.new_id(None), ..other };
     ensure(world.is_created(&again).await?, "and accepted later, with the same key")
+}
+
+/// The key of a request whose job replaced another one is a key of that.
+pub(super) async fn idempotent_replacement(world: &mut World) -> Check {
+    let unique = on(OnConflict::Replace).max_wait(Duration::from_secs(60));
+    let key = |text: &str| Some(Idempotency::new(&[text.as_bytes()], &[b"request"]));
+    let first = NewJob { idempotency: key("1"), ..world.unique("a", &unique) };
+    ensure(world.is_created(&first).await?, "the first job is created")?;
+    world.advance_clock(3_600_000).await;
+    let retention = Some(Duration::from_secs(60));
+    let next = NewJob { idempotency: key("2"), retention, ..world.unique("a", &unique) };
+    ensure(world.answer(&next).await? == Enqueued::Replaced(first.id), "it is replaced")?;
+    let claim = world.claim_only().await?;
+    world.complete(claim).await?;
+    let kept = world.kept_ms(first.id).await?;
+    ensure(kept == 24 * 3_600_000, "it is kept as long as both keys")?;
+    for number in ["1", "2"] {
+        let idempotency = key(number);
+        let again = NewJob { idempotency, retention, ..world.unique("a", &unique) };
+        let answer = world.answer(&again).await?;
+        ensure(answer == Enqueued::Replayed(first.id), "a repetition does not run it again")?;
+    }
+    Ok(())
 }
 
 /// The tick of a schedule whose job is not added is skipped; a job that a tick cancels frees its lock first.

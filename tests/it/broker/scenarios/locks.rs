@@ -150,8 +150,14 @@ pub(super) async fn for_a_time(world: &mut World) -> Check {
     ensure((99 * 3600 * 1000..=100 * 3600 * 1000).contains(&ends), "Redis ends it")?;
     let replacing = world.unique("a", &on(OnConflict::KeepLatest));
     ensure(world.answer(&replacing).await? == Enqueued::Locked(first.id), "nothing waits for it")?;
+    // A nearly full Redis: without `maxmemory`, 0 percent of it are used, at or above this watermark.
+    world.tamper("HSET", "sweep", &["watermark", "0"]).await;
+    world.advance_clock(1000).await;
+    world.heartbeat(&[]).await?;
+    world.read_job(first.id).await?;
     world.expect_findings("").await?;
     world.broker.delete(first.id).await.map_err(text)?;
+    world.expect_findings("").await?;
     ensure(world.is_created(&next).await?, "it is free once its job is deleted")
 }
 

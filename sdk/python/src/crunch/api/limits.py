@@ -232,5 +232,5 @@ def _group_path(queue: str, group: str | None) -> str:
         return _queue(queue, "/groups")
     if not group:
         raise ValueError("group: a name has 1 to 128 bytes")
-    # HTTP libraries take "." and ".." for steps in the path: to the rule of each group, or the queue.
+    # HTTP libraries take "." and ".." for steps in the path, to the rule of each or the queue.
     return _queue(queue, f"/groups/{quote(group, safe='').replace('.', '%2E')}")

@@ -10,11 +10,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from crunch import __version__
 from crunch.worker import output
+from crunch.worker.batches import Batched
 from crunch.worker.channel import VERSION, Channel, WorkerGoneError
 from crunch.worker.declaration import Task, tasks_of, unique
 from crunch.worker.files import ResultFiles
@@ -94,13 +95,21 @@ def load(modules: Sequence[str]) -> dict[str, Task[..., Any]]:
     return unique(tasks)
 
 
-def _concurrency(tasks: Iterable[Task[..., Any]]) -> int:
+def _concurrency(tasks: Collection[Task[..., Any]]) -> int:
     """Return how many jobs run at once: one, if a function would keep the others waiting."""
+    batches = [it.batches for it in tasks if it.batches is not None]
+    concurrency = _concurrency_of_coroutines(batches) if _all_async(tasks) else 1
+    for it in batches:
+        # More jobs are never there at once.
+        it.most = min(it.most, concurrency)
+    return concurrency
+
+
+def _concurrency_of_coroutines(batches: Iterable[Batched]) -> int:
     from crunch.worker.concurrent import DEFAULT_CONCURRENCY
 
-    if not _all_async(tasks):
-        return 1
-    wanted = os.environ.get("CRUNCH_CONCURRENCY", str(DEFAULT_CONCURRENCY))
+    most = max([DEFAULT_CONCURRENCY, *(it.most for it in batches)])
+    wanted = os.environ.get("CRUNCH_CONCURRENCY", str(most))
     if not wanted.isascii() or not wanted.isdigit() or not 1 <= int(wanted) <= MAX_CONCURRENCY:
         raise ValueError(f"CRUNCH_CONCURRENCY: {wanted!r} is not from 1 to {MAX_CONCURRENCY}")
     return int(wanted)

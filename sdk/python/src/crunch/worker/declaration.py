@@ -26,6 +26,7 @@ from typing import (
 )
 
 from crunch.unique import Unique, checked_unique
+from crunch.worker.batches import batches_of
 from crunch.worker.hints import Unsupported
 from crunch.worker.objects import first_paragraph
 from crunch.worker.parameters import BytesReader, Parameters, WholeReader
@@ -88,6 +89,8 @@ class Task(Generic[P, R_co]):
         self.function: Final = function
         self.name: Final = checked_name("name", _name_of(function) if name is None else name)
         self.is_async: Final = inspect.iscoroutinefunction(function)
+        self.batches: Final = batches_of(function)
+        """What collects its jobs, if it takes batches."""
         self._values: Final = values
         self._names: Final = names
         self.number: Final = next(_numbers)

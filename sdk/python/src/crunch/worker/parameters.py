@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, Final
 
+from crunch.worker.batches import batches_of, hints_of_one
 from crunch.worker.hints import Shapes, Unsupported
 from crunch.worker.job import Job
 from crunch.worker.objects import NOT_PUBLISHED, Member, ModelShape, ObjectShape, published
@@ -186,6 +187,8 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(function, localns=dict(names), include_extras=True)
+        if batches_of(function) is not None:
+            hints = hints_of_one(hints)
         self.returns: Final[Any] = hints.get("return", Parameter.empty)
         self.shapes: Final = Shapes(names)
         found = list(inspect.signature(function).parameters.values())
