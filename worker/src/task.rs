@@ -198,9 +198,9 @@ impl Task {
     /// # async fn main() {
     /// let batch = Batch::of(100).linger(Duration::from_millis(20));
     /// let attempt = Attempt::of(Task::batched("rows.insert", batch, insert));
+    /// let (one, other) = (attempt.clone().payload("a"), attempt.payload(""));
     /// // One call, after 20 ms.
-    /// let (one, other) =
-    ///     tokio::join!(attempt.clone().payload("a").run(), attempt.payload("").run());
+    /// let (one, other) = tokio::join!(one.run(), other.run());
     /// assert_eq!(one.json::<usize>(), 1);
     /// assert!(!other.error().unwrap().retryable);
     /// # }
